@@ -1,0 +1,21 @@
+//! The replicated state: keys with their history, leases, alarms. Same log, same state, on every node.
+//!
+//! Way in:   Command (decoded from an entry), Read.    Way out: Outcome, Events, export slices.
+//! May touch: memory, within the quota the hall keeps. Must not: clock, log, watchers, random order.
+//! Always:   one more revision per command that changes a key; apply reads no local setting (rule 15);
+//!           nothing at or above the compacted revision is lost.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod command;
+mod error;
+mod outcome;
+
+pub use command::{
+    AlarmKind, Command, Compare, CompareOperator, CompareTarget, DeleteRange, KeyRange, Put, RangeRequest,
+    SortOrder, SortTarget, Stamped, Txn, TxnOperation,
+};
+pub use error::StoreError;
+pub use outcome::{Alarm, Event, EventKind, KeyValue, LeaseView, Outcome, RangeOutcome};

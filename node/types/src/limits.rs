@@ -1,0 +1,73 @@
+//! Every bound of the node: unit, reason, what it costs in memory, and how they hang together.
+
+/// Most bytes of one client request, as etcd's `--max-request-bytes` default.
+pub const REQUEST_BYTES_MAX: usize = 1_572_864;
+
+/// What gRPC may add to a request before it is refused unread, as etcd allows.
+pub const REQUEST_OVERHEAD_BYTES_MAX: usize = 512 * 1024;
+
+/// Most operations of one transaction, as etcd's `--max-txn-ops` default. Counts each branch apart.
+pub const TXN_OPERATIONS_MAX: usize = 128;
+
+/// Most bytes of one entry's payload: a request, its stamp, and what encoding adds.
+pub const ENTRY_BYTES_MAX: usize = REQUEST_BYTES_MAX + 64 * 1024;
+
+/// Most bytes of payload in one WAL batch: what one sync may carry. A bound on the buffer the WAL
+/// thread holds, and small enough that a 4 MB/s card writes it within a second.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most entries of one WAL batch: bounds the time between a sync and the answers it allows.
+pub const BATCH_ENTRY_COUNT_MAX: usize = 4_096;
+
+/// Bytes of one WAL segment file. Sixteen times the longest batch would be waste; four leaves room.
+pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Unit in which the log is written and never rewritten: what cards and ext4 write as one.
+pub const BLOCK_BYTES: usize = 4_096;
+
+/// What a card promises to write whole.
+pub const SECTOR_BYTES: usize = 512;
+
+/// Proposals that may wait for their outcome; one more is refused as overload. 4,096 closed-loop
+/// clients are far beyond what a card serves; each costs about 200 bytes beside its payload.
+pub const PENDING_COUNT_MAX: usize = 8_192;
+
+/// Payload bytes of waiting proposals: the same bound in memory.
+pub const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Messages in the driver's one queue. Reads and watch requests stand here beside proposals.
+pub const INBOX_COUNT_MAX: usize = 16_384;
+
+/// Bytes of undelivered events a watch stream may hold; beyond it its watchers fall to catch-up.
+pub const WATCH_STREAM_BYTES_MAX: usize = 1024 * 1024;
+
+/// Watchers of one stream; one more is refused at creation.
+pub const WATCH_STREAM_WATCHER_COUNT_MAX: usize = 16_384;
+
+/// Events handed out in one go while a watcher catches up, so that the driver is never held.
+pub const WATCH_CATCH_UP_EVENT_COUNT: usize = 1_024;
+
+/// Bytes an export hands out in one go: about half a millisecond of the driver on a slow core.
+pub const EXPORT_SLICE_BYTES: usize = 256 * 1024;
+
+/// Revisions a compaction sweeps in one go, for the same reason.
+pub const SWEEP_REVISION_COUNT: usize = 1_024;
+
+/// Longest lease, as etcd: nine billion seconds.
+pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
+
+/// Shortest lease a node grants: etcd's is one and a half election timeouts, rounded up.
+pub const LEASE_TTL_SECONDS_MIN: i64 = 2;
+
+/// WAL bytes since the last image that start a new one, if the last image was not larger.
+pub const IMAGE_TRIGGER_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// Most the quota takes by default, whatever the memory: 2 GiB, as etcd.
+pub const QUOTA_BYTES_DEFAULT_MAX: u64 = 2 * 1024 * 1024 * 1024;
+
+const _: () = assert!(ENTRY_BYTES_MAX > REQUEST_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "a batch must hold any entry beside another");
+const _: () = assert!(SEGMENT_BYTES >= 3 * BATCH_BYTES_MAX as u64, "a segment must hold any batch with room to spare");
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
+const _: () = assert!(PENDING_BYTES_MAX >= 2 * BATCH_BYTES_MAX);
+const _: () = assert!(INBOX_COUNT_MAX > PENDING_COUNT_MAX);
