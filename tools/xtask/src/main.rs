@@ -1,2 +1,64 @@
-//! Placeholder
-fn main() {}
+//! Chores of this workspace: one command each, the same for a person and for CI.
+//!
+//! `tidy` is code about code: what house rules say and no compiler checks. `ci` is what CI runs, step by
+//! step. `golden` rewrites the texts in `tests/golden` after a change of format that was meant.
+
+mod ci;
+mod golden;
+mod tidy;
+
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  tidy                     check what house rules say and no compiler checks
+  ci [options] [STEP…]     run what CI runs, in order; with names, only those steps
+      --list               print the steps and what each is for
+      --from STEP          start there
+      --keep-going         go on after a step that failed; still exits 1
+      --no-skip            a step that cannot run here counts as failed
+  golden                   rewrite tests/golden from the code (read the diff before you commit it)
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let root = workspace_root()?;
+    match arguments.split_first() {
+        Some((command, [])) if command == "tidy" => {
+            Ok(if tidy::report(&root)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some((command, rest)) if command == "ci" => {
+            let plan = ci::Plan::parse(rest)?;
+            Ok(if ci::run(&root, &plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some((command, [])) if command == "golden" => {
+            Ok(if golden::rewrite(&root)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some((command, _)) if matches!(command.as_str(), "help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some((command, _)) => bail!("`{command}` is no command, or takes no such argument\n\n{USAGE}"),
+        None => bail!("which chore?\n\n{USAGE}"),
+    }
+}
+
+/// The folder of the workspace's `Cargo.toml`: two above this package's own.
+fn workspace_root() -> Result<PathBuf> {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").context("start me with `cargo xtask`")?;
+    let root = PathBuf::from(package).join("../..");
+    root.canonicalize().with_context(|| format!("no folder {}", root.display()))
+}
