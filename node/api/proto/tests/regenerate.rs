@@ -41,8 +41,8 @@ fn room_to_write(room: &Path) -> std::path::PathBuf {
     let base = option_env!("CARGO_TARGET_TMPDIR").map_or_else(|| room.join("target"), Into::into);
     let fresh = base.join("regenerated");
     if fresh.exists() {
-        fs::remove_dir_all(&fresh).unwrap();
+        fs::remove_dir_all(&fresh).expect("the folder is this test's own");
     }
-    fs::create_dir_all(&fresh).unwrap();
+    fs::create_dir_all(&fresh).expect("the build folder can be written");
     fresh
 }
