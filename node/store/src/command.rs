@@ -1,5 +1,8 @@
 //! What changes state, as it stands in the log; and what asks for it.
 
+use crate::history::u64_of;
+use crate::lease::{LEASE_BYTES, LEASE_KEY_BYTES};
+use crate::revision::{KEY_BYTES, RECORD_BYTES};
 use alloc::vec::Vec;
 use quorate_types::{ClusterTime, LeaseId, NodeId, ProposalId, Revision};
 use serde::{Deserialize, Serialize};
@@ -58,6 +61,25 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Logical bytes the command may add to the store, at most: what the hall holds against the quota before
+    /// it proposes (rule 15). Zero for what never grows it.
+    #[must_use]
+    pub fn growth_bytes(&self) -> u64 {
+        match self {
+            Command::Put(put) => put.growth_bytes(),
+            Command::Txn(txn) => txn.growth_bytes(),
+            Command::LeaseGrant { .. } => LEASE_BYTES,
+            Command::DeleteRange(_)
+            | Command::Compact(_)
+            | Command::LeaseRevoke(_)
+            | Command::LeaseExpire { .. }
+            | Command::AlarmRaise { .. }
+            | Command::AlarmClear { .. } => 0,
+        }
+    }
+}
+
 /// etcd's alarms, with its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AlarmKind {
@@ -84,6 +106,13 @@ pub struct Put {
     pub ignore_value: bool,
     /// Keep the lease; the key must exist.
     pub ignore_lease: bool,
+}
+
+impl Put {
+    fn growth_bytes(&self) -> u64 {
+        let tie = if self.lease.is_some() { LEASE_KEY_BYTES } else { 0 };
+        KEY_BYTES + RECORD_BYTES + tie + u64_of(self.key.len()) + u64_of(self.value.len())
+    }
 }
 
 /// Keys as etcd's `key` and `range_end` name them.
@@ -155,6 +184,24 @@ pub struct Txn {
     pub success: Vec<TxnOperation>,
     /// Done if one does not.
     pub failure: Vec<TxnOperation>,
+}
+
+impl Txn {
+    /// Of the branch that would grow it more. Deletions are not counted, though each leaves a record: they
+    /// must always work.
+    fn growth_bytes(&self) -> u64 {
+        let branch = |operations: &[TxnOperation]| -> u64 {
+            operations
+                .iter()
+                .map(|operation| match operation {
+                    TxnOperation::Put(put) => put.growth_bytes(),
+                    TxnOperation::Txn(nested) => nested.growth_bytes(),
+                    TxnOperation::Range(_) | TxnOperation::DeleteRange(_) => 0,
+                })
+                .sum()
+        };
+        branch(&self.success).max(branch(&self.failure))
+    }
 }
 
 /// One operation of a transaction's branch.

@@ -9,13 +9,33 @@
 
 extern crate alloc;
 
+mod alarm;
+mod apply;
+mod codec;
 mod command;
+mod digest;
 mod error;
+mod history;
+mod image;
+mod image_load;
+mod lease;
 mod outcome;
+mod range;
+pub mod request_check;
+mod revision;
+mod txn;
+
+pub use apply::{Applied, Store};
+pub use codec::{COMMAND_FORMAT, DecodeError, decode, encode};
 
 pub use command::{
     AlarmKind, Command, Compare, CompareOperator, CompareTarget, DeleteRange, KeyRange, Put, RangeRequest,
     SortOrder, SortTarget, Stamped, Txn, TxnOperation,
 };
+pub use digest::{Hasher, KeyHash};
 pub use error::StoreError;
+pub use image::{Export, IMAGE_FORMAT};
+pub use image_load::{ImageError, ImageLoader};
+pub use lease::{LeaseChange, LeaseClock, Renewal};
 pub use outcome::{Alarm, Event, EventKind, KeyValue, LeaseView, Outcome, RangeOutcome};
+pub use revision::{EventsPage, EventsSince};
