@@ -119,7 +119,7 @@ impl Put {
 ///
 /// Wire rule: no end is the one key; end `\0` is every key from `key` on (`key` `\0` too: all);
 /// else `[key, end)`. An end at or below the start is an empty range, not an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum KeyRange {
     /// Exactly this key.
     One(#[serde(with = "serde_bytes")] Vec<u8>),

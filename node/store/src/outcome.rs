@@ -107,6 +107,9 @@ pub enum EventKind {
     Delete,
 }
 
+/// What an event's figures take on the wire, with those of the state before.
+const EVENT_BYTES: usize = 64;
+
 /// One change of one key. Cloning shares the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -118,7 +121,21 @@ pub struct Event {
     pub prev_kv: Option<KeyValue>,
 }
 
+impl KeyValue {
+    /// Bytes of key and value.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+}
+
 impl Event {
+    /// Bytes it keeps alive or puts on a wire, about: keys, values and figures.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        EVENT_BYTES + self.kv.bytes() + self.prev_kv.as_ref().map_or(0, KeyValue::bytes)
+    }
+
     /// Revision of the change.
     #[must_use]
     pub const fn revision(&self) -> Revision {

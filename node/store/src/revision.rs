@@ -311,21 +311,24 @@ impl Keyspace {
 
     /// See `Store::events_since`.
     pub(crate) fn events_since(&self, request: &EventsSince<'_>) -> EventsPage {
-        let mut page = EventsPage { events: Vec::new(), revision_next: request.revision };
+        let mut page = EventsPage { events: Vec::new(), revision_next: request.revision, visit_count: 0 };
         let mut sequence = self.history.first_at(request.revision);
-        let mut visits = 0;
+        let mut bytes = 0;
         let mut current = request.revision;
         while let Some(record) = self.history.get(sequence) {
             if record.mod_revision != current {
                 current = record.mod_revision;
-                if visits >= request.visit_count_max || page.events.len() >= request.event_count_max {
+                let is_full = page.events.len() >= request.event_count_max || bytes >= request.bytes_max;
+                if is_full || page.visit_count >= request.visit_count_max {
                     page.revision_next = current;
                     return page;
                 }
             }
-            visits += 1;
+            page.visit_count += 1;
             if request.range.contains(&record.key) {
-                page.events.push(self.event_at(sequence, record));
+                let event = self.event_at(sequence, record);
+                bytes += event.bytes();
+                page.events.push(event);
             }
             sequence += 1;
         }
@@ -343,6 +346,8 @@ pub struct EventsSince<'a> {
     pub range: &'a KeyRange,
     /// Stop at the end of the revision in which that many were found.
     pub event_count_max: usize,
+    /// Stop at the end of the revision in which the events reached that many bytes.
+    pub bytes_max: usize,
     /// Stop at the end of the revision in which that many changes were looked at.
     pub visit_count_max: usize,
 }
@@ -355,6 +360,8 @@ pub struct EventsPage {
     /// Where to go on: everything of the range below it is in this page. Above the store's revision when
     /// history is through.
     pub revision_next: i64,
+    /// How many changes were looked at.
+    pub visit_count: usize,
 }
 
 fn found_in(record: &Record) -> Option<Found<'_>> {

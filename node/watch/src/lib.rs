@@ -9,6 +9,11 @@
 
 extern crate alloc;
 
+mod catch_up;
+mod hub;
+mod interest;
+mod slab;
 mod watcher;
 
+pub use hub::Hub;
 pub use watcher::{CancelReason, Delivery, StreamId, WatchId, WatchRequest};

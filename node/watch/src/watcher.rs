@@ -20,11 +20,12 @@ impl WatchId {
 /// What a client wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchRequest {
-    /// The client's own id, or none: then the smallest free one from 0 on is taken, as etcd does.
+    /// The client's own id; none or zero: the stream counts on from 0, past ids in use, and gives none
+    /// twice, as etcd does.
     pub id: Option<WatchId>,
     /// Which keys.
     pub range: KeyRange,
-    /// First revision of interest; zero or less is from now on.
+    /// First revision of interest; zero is from now on, less is refused as compacted (etcd 3.5.16 does so).
     pub revision_start: i64,
     /// Events carry the state before.
     pub prev_kv: bool,
