@@ -22,7 +22,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn propose(&self, command: Command) -> impl Future<Output = Result<Answer<Outcome>, Refusal>> + Send;
 
     /// Reads; `linearizable` costs a round with the quorum, otherwise this node answers at once.
-    fn read(&self, read: Read, linearizable: bool) -> impl Future<Output = Result<Answer<ReadOutcome>, Refusal>> + Send;
+    fn read(
+        &self,
+        read: Read,
+        linearizable: bool,
+    ) -> impl Future<Output = Result<Answer<ReadOutcome>, Refusal>> + Send;
 
     /// Gives a lease its full time again; answers its time to live in seconds.
     fn lease_keep_alive(&self, id: LeaseId) -> impl Future<Output = Result<Answer<i64>, Refusal>> + Send;

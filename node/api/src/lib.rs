@@ -5,8 +5,33 @@
 //! Always:   a request is checked here once; codes and texts are etcd's; nothing a client says panics.
 #![forbid(unsafe_code)]
 
+mod auth;
 mod backend;
+mod cluster;
+mod convert;
+mod error;
+mod health;
+mod http;
+mod kv;
+mod lease;
+mod life;
+mod maintenance;
+mod metrics;
+mod server;
+mod service;
+mod tls;
+mod watch;
 
 pub use backend::{
     Answer, Backend, LeaseAnswer, NodeStatus, Read, ReadOutcome, Refusal, WatchCommand, WatchSession,
 };
+pub use metrics::ApiMetrics;
+pub use server::{CONNECTION_COUNT_MAX, ClientListener, Listeners, STOP_TIME_MAX, serve};
+pub use tls::{Tls, TlsError, TlsFiles};
+
+/// The etcd release whose API this is, as `Status` and `/version` tell it. Kubernetes asks for 3.5.13 or
+/// later for watch progress, kubeadm for 3.5.24.
+pub const API_VERSION: &str = "3.5.24";
+
+/// What `/version` tells as the level all members have.
+pub const CLUSTER_VERSION: &str = "3.5.0";

@@ -66,8 +66,8 @@ pub mod health {
 
 /// Shared bytes as a message field: no copy, one small allocation.
 #[must_use]
-pub fn shared_bytes(bytes: &Arc<[u8]>) -> Bytes {
-    if bytes.is_empty() { Bytes::new() } else { Bytes::from_owner(Shared(Arc::clone(bytes))) }
+pub fn shared_bytes(bytes: Arc<[u8]>) -> Bytes {
+    if bytes.is_empty() { Bytes::new() } else { Bytes::from_owner(Shared(bytes)) }
 }
 
 /// What `Bytes` needs to hold an `Arc<[u8]>`: `AsRef<[u8]>` on a sized type.
