@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -250,7 +251,10 @@ fn find_program() -> Result<(PathBuf, Vec<&'static str>)> {
         return Ok((this, verbs));
     }
     if let Some(cargo) = std::env::var_os("CARGO") {
-        return Ok((build_program(Path::new(&cargo))?, Vec::new()));
+        static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let built =
+            BUILT.get_or_init(|| build_program(Path::new(&cargo)).map_err(|error| format!("{error:#}")));
+        return built.clone().map(|path| (path, Vec::new())).map_err(anyhow::Error::msg);
     }
     let neighbours = this.ancestors().skip(1).take(2);
     for name in ["quorate-card", "quorate"] {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 /// Any of the programs below; mkfs of a large card is the longest.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
 /// How long processes may take to leave a card that is to be unmounted.
-const BUSY_LIMIT: Duration = Duration::from_secs(5);
+const BUSY_LIMIT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(5);
 const BUSY_POLL: Duration = Duration::from_millis(50);
 /// CAP_SYS_ADMIN: mounting and loop devices.
@@ -220,6 +220,10 @@ fn unmount_surely(place: &Path) -> Result<()> {
         return Ok(());
     }
     eprintln!("{} is in use: unmounted lazily", place.display());
+    unmount_lazily(place)
+}
+
+fn unmount_lazily(place: &Path) -> Result<()> {
     while is_mounted(place) {
         run("umount", &[OsStr::new("--lazy"), place.as_os_str()])?;
     }
@@ -245,7 +249,9 @@ pub(crate) fn clear_away(image: &Path, mount: &Path) -> Result<()> {
     for device in loops_of(image) {
         first = first.and(detach_loop(&device));
     }
-    first.and(unmount_surely(image))
+    // A loop device that is still there goes with its last user; it holds the image until then.
+    let held = !loops_of(image).is_empty();
+    first.and(if held { unmount_lazily(image) } else { unmount_surely(image) })
 }
 
 #[cfg(test)]

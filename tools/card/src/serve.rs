@@ -24,6 +24,9 @@ use crate::{fuse, host};
 /// A control client that says nothing is not waited for longer.
 const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 
+/// The card is hardware: it does not wait for the programs that use it.
+const NICENESS: i32 = -15;
+
 /// Why the card ends.
 enum Ending {
     Signal,
@@ -49,6 +52,10 @@ pub(crate) fn serve(options: &CardOptions, kept: bool, ready: impl FnOnce(&Ready
     host::available().map_err(|reason| anyhow::anyhow!("no simulated card here: {reason}"))?;
     let (endings, ended) = channel();
     watch_signals(endings.clone())?;
+    // Exact in time also beside busy stores: threads inherit this.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        eprintln!("no priority ({error}): the card is less exact on a busy machine");
+    }
     let place = Place::make(&options.dir, options.mount.as_deref())?;
     claim(&place)?;
     let seed = options.seed.map_or_else(random_seed, Ok)?;
