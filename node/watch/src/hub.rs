@@ -65,8 +65,6 @@ pub(crate) struct Watcher {
     pub(crate) range: KeyRange,
     pub(crate) view: View,
     pub(crate) place: Place,
-    /// As asked for; below it no progress is told.
-    revision_start: i64,
     progress_notify: bool,
     fragment: bool,
     /// Told something since the last round of progress.
@@ -177,7 +175,6 @@ impl Hub {
             range: request.range,
             view,
             place,
-            revision_start: request.revision_start,
             progress_notify: request.progress_notify,
             fragment: request.fragment,
             told: false,
@@ -250,7 +247,8 @@ impl Hub {
     }
 
     /// The client asks how far its watchers are. Answered as soon as all of them are synced, which may be
-    /// later; asking twice meanwhile changes nothing. A stream without watchers is not answered, as in etcd.
+    /// later; asking twice meanwhile changes nothing. A stream without watchers is not answered, and one
+    /// that waits for a revision to come is no hindrance, both as seen with etcd 3.5.16.
     pub fn progress(&mut self, name: StreamId) {
         let Some(&slot) = self.names.get(&name) else { return };
         self.progress_wanted.insert(slot);
@@ -268,13 +266,6 @@ impl Hub {
             return;
         }
         if stream.lagging_count > 0 || !stream.has_credit() {
-            return;
-        }
-        // A watcher from a revision to come has nothing to do with what was before.
-        let has_begun = |watcher: &Slot| {
-            self.watchers.get(*watcher).is_some_and(|watcher| watcher.revision_start <= self.revision)
-        };
-        if !stream.watchers.values().all(has_begun) {
             return;
         }
         let delivery = Delivery::Progress { id: WatchId::ALL, revision: Revision(self.revision) };
@@ -296,7 +287,7 @@ impl Hub {
             let was_told = core::mem::replace(&mut watcher.told, false);
             let is_synced = matches!(watcher.place, Place::Synced { .. });
             let stream = self.streams.get(watcher.stream).expect("a watcher's stream outlives it");
-            if !was_told && is_synced && watcher.revision_start <= self.revision && stream.has_credit() {
+            if !was_told && is_synced && stream.has_credit() {
                 let delivery = Delivery::Progress { id: watcher.id, revision: Revision(self.revision) };
                 self.outbox.push((stream.name, delivery));
             }
