@@ -1,0 +1,148 @@
+//! The first batch of a start: nothing recovered counts before it is on the card (rule 2).
+
+use crate::Settings;
+use crate::disk::Disk;
+use crate::error::WalError;
+use crate::format::{BATCH_FLAG_START, BATCH_HEAD_BYTES, blocks_of};
+use crate::pool::Pool;
+use crate::record::Record;
+use crate::segment::{SegmentEnd, path_of};
+use crate::trim::Live;
+use crate::writer::{Link, Open, Tip, Writer, encode_body};
+use quorate_types::{HardState, Identity, Membership, Position, Start};
+use std::collections::VecDeque;
+
+/// The way from a recovered log to one that is written.
+pub struct Opener<D: Disk> {
+    pub(crate) disk: D,
+    pub(crate) settings: Settings,
+    pub(crate) start: Start,
+    pub(crate) live: VecDeque<Live>,
+    pub(crate) pool: Pool,
+    /// Files not to be used again before the first batch of this start is on the card.
+    pub(crate) held_back: Vec<u32>,
+    /// Newer segments were begun and are void: to go on in the older one would leave them the newest.
+    pub(crate) has_void: bool,
+    /// Hard state recovered.
+    pub(crate) hard_state: HardState,
+    pub(crate) next_use: u64,
+    pub(crate) next_batch: u64,
+    pub(crate) tail: Option<TailPlace>,
+    /// Last position before the records of the last batch.
+    pub(crate) before: Position,
+    /// Last position of the log.
+    pub(crate) last: Position,
+    /// The image's position, if the log has to begin anew after it.
+    pub(crate) reset: Option<Position>,
+}
+
+/// The end of the newest segment.
+pub(crate) struct TailPlace {
+    pub(crate) number: u32,
+    pub(crate) use_number: u64,
+    pub(crate) block_bytes: u32,
+    pub(crate) block_count: u32,
+    /// First block nothing was written to.
+    pub(crate) fresh_block: u32,
+    pub(crate) sequence: u32,
+    /// Where the log before the last batch ends, and the checksum it ends with.
+    pub(crate) resume_block: u32,
+    pub(crate) previous: u32,
+    /// Whether nothing but the last batch is in this segment: then its header is as unproven as that.
+    pub(crate) is_first: bool,
+    pub(crate) header_previous: Option<SegmentEnd>,
+    /// The last batch.
+    pub(crate) records: Vec<Record>,
+}
+
+impl<D: Disk> Opener<D> {
+    /// Writes and syncs the first batch of this start: start, hard state, membership, and once more the
+    /// records of the last batch, which alone may never have been synced. It goes to fresh blocks; what it
+    /// replaces is left as it is and marked void by it.
+    ///
+    /// # Errors
+    /// What the disk says, or `TooLarge` for a membership no segment header holds.
+    pub fn begin(
+        self,
+        identity: Identity,
+        membership: Membership,
+        hard_state: HardState,
+    ) -> Result<Writer<D>, WalError> {
+        assert!(hard_state.term >= self.hard_state.term, "a term never falls");
+        let tip = Tip { identity, start: self.start, hard_state, membership, last: self.before };
+        let mut records = tip.restated();
+        if let Some(tail) = &self.tail {
+            records.extend(tail.records.iter().filter(|record| is_copied(record)).cloned());
+        }
+        records.extend(self.reset.map(|position| Record::Reset { position }));
+        let body_bytes = encode_body(&records).len();
+        let Opener { disk, settings, mut live, pool, held_back: mut given_up, .. } = self;
+        let mut current = None;
+        let link = match self.tail {
+            Some(tail) if !self.has_void && !tail.is_first && tail.has_room(body_bytes) => {
+                let link = Link::Resume { block: tail.resume_block, checksum: tail.previous };
+                current = Some(tail.open(&disk)?);
+                link
+            }
+            Some(tail) if tail.is_first => {
+                live.pop_back();
+                given_up.push(tail.number);
+                Link::Segment { previous: tail.header_previous }
+            }
+            Some(tail) => {
+                let TailPlace { use_number, resume_block: block, previous: checksum, .. } = tail;
+                let end = SegmentEnd { use_number, block, checksum };
+                if let Some(newest) = live.back_mut() {
+                    newest.end = Some(end);
+                }
+                Link::Segment { previous: Some(end) }
+            }
+            None => Link::Segment { previous: None },
+        };
+        let mut writer = Writer::assemble(disk, settings, tip, live, pool);
+        writer.resume(current, self.next_use, self.next_batch);
+        writer.write_linked(&records, BATCH_FLAG_START, link)?;
+        writer.sync()?;
+        assert_eq!(
+            writer.last(),
+            self.reset.unwrap_or(self.last),
+            "the copy of the last batch ends where it ended"
+        );
+        for number in given_up {
+            writer.release(number);
+        }
+        Ok(writer)
+    }
+}
+
+impl TailPlace {
+    fn has_room(&self, body_bytes: usize) -> bool {
+        let blocks = blocks_of(BATCH_HEAD_BYTES + body_bytes, self.block_bytes) as u64;
+        u64::from(self.fresh_block) + blocks <= u64::from(self.block_count)
+    }
+
+    fn open<D: Disk>(&self, disk: &D) -> Result<Open<D::File>, WalError> {
+        Ok(Open {
+            file: disk.open(&path_of(self.number))?,
+            number: self.number,
+            use_number: self.use_number,
+            block_bytes: self.block_bytes,
+            block_count: self.block_count,
+            next_block: self.fresh_block,
+            sequence: self.sequence + 1,
+            checksum: self.previous,
+        })
+    }
+}
+
+/// Whether a start writes that record of the last batch again; the others it states anew.
+fn is_copied(record: &Record) -> bool {
+    match record {
+        Record::Entry(_)
+        | Record::CommitHint(_)
+        | Record::Truncate { .. }
+        | Record::Reset { .. }
+        | Record::ImageMark { .. } => true,
+        Record::HardState(_) | Record::Start(_) | Record::Membership(_) | Record::Seal => false,
+    }
+}
