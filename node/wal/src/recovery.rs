@@ -232,11 +232,9 @@ const _: () = assert!(SURVEY_BYTES > crate::format::HEADER_BODY_BYTES_MAX + 2 * 
 impl<D: Disk> Recovery<D> {
     /// Looks at every file; removes half-made spares.
     fn survey(&mut self) -> Result<(), WalError> {
-        let mut removed = false;
         for name in self.disk.list("wal")? {
             if name.starts_with("spare-") && name.ends_with(".tmp") {
                 self.disk.remove(&format!("wal/{name}"))?;
-                removed = true;
                 continue;
             }
             let Some(number) = name.strip_prefix("segment-").and_then(|number| number.parse().ok()) else {
@@ -247,9 +245,8 @@ impl<D: Disk> Recovery<D> {
             self.use_max = self.use_max.max(seen.use_number().unwrap_or(0));
             self.files.push(seen);
         }
-        if removed {
-            self.disk.sync_dir("wal")?;
-        }
+        // A name that an earlier life made or moved may be readable and not durable.
+        self.disk.sync_dir("wal")?;
         // By use; the number decides between files that were never used.
         self.files.sort_by_key(|file| (file.use_number(), file.number));
         Ok(())

@@ -66,15 +66,30 @@ impl ScanEnd {
         self.held = Some(found);
     }
 
-    /// Whether that head belongs to the first batch of a start which put itself in the last batch's place.
-    fn is_cut(&self, head: &BatchHead) -> bool {
-        self.held.as_ref().is_some_and(|held| {
-            head.flags & BATCH_FLAG_START != 0
-                && head.resume_block == held.head.resume_block
-                && head.previous == held.head.previous
-                && head.number > held.head.number
-        })
+    /// Whether that head belongs to the first batch of a start, which says where the log before it ends:
+    /// before the last batch, whose place it takes, or behind it, if what it replaced is not on the card.
+    fn cut_by(&self, head: &BatchHead) -> Option<Cut> {
+        let goes_on = |block, checksum| head.resume_block == block && head.previous == checksum;
+        if head.flags & BATCH_FLAG_START == 0 || head.number <= self.number_held() {
+            return None;
+        }
+        if goes_on(self.block, self.checksum) {
+            return Some(Cut::Behind);
+        }
+        let held = self.held.as_ref()?;
+        goes_on(held.head.resume_block, held.head.previous).then_some(Cut::Instead)
     }
+
+    fn number_held(&self) -> u64 {
+        self.held.as_ref().map_or(0, |held| held.head.number)
+    }
+}
+
+/// What a start's first batch does to the last batch before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Behind,
+    Instead,
 }
 
 enum Step {
@@ -97,14 +112,16 @@ fn step(segment: &Segment, at: &mut ScanEnd) -> Step {
             && head.resume_block == block
             && head.previous == at.checksum
             && head.number == number + 1;
-        let cut = at.is_cut(&head);
-        match found {
-            Some(found) if follows => return Step::Next(found),
-            Some(found) if cut && !at.beyond => return Step::Cut(found),
+        let cut = at.cut_by(&head);
+        match (found, cut) {
+            (Some(found), _) if follows => return Step::Next(found),
+            (Some(found), Some(Cut::Behind)) if !at.beyond => return Step::Next(found),
+            (Some(found), Some(Cut::Instead)) if !at.beyond => return Step::Cut(found),
             // The batch that failed, or one of a start that failed: neither proves that another was synced.
-            Some(_) | None if follows || cut => {}
+            (_, Some(_)) => {}
+            (_, None) if follows => {}
             // A head is written only after the batch before it was synced (rule 1).
-            Some(_) | None => at.beyond |= head.number > number,
+            (_, None) => at.beyond |= head.number > number,
         }
         at.number_max = at.number_max.max(head.number);
     }

@@ -325,13 +325,16 @@ pub struct NewestImage {
     pub damaged: Vec<WalError>,
 }
 
-/// All images, newest first, with their heads; their blocks are not read.
+/// All images, newest first, with their heads; their blocks are not read. Makes their names durable first:
+/// the log may be trimmed because of what is found here.
 ///
 /// # Errors
 /// What the disk says.
 pub fn images<D: Disk>(disk: &D) -> Result<Vec<ImageFile>, WalError> {
     let mut found = Vec::new();
-    for name in disk.list("image")? {
+    let names = disk.list("image")?;
+    disk.sync_dir("image")?;
+    for name in names {
         if let Some(index) = index_of(&name) {
             let path = format!("image/{name}");
             let head = open_image(disk, &path).map(|reader| reader.head().clone());

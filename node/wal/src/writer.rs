@@ -81,6 +81,24 @@ impl<D: Disk> Writer<D> {
         Ok(synced)
     }
 
+    /// Has the card complete one sync with nothing new to write: tells whether it still answers.
+    ///
+    /// # Errors
+    /// As `sync`: what the disk says is final here too.
+    ///
+    /// # Panics
+    /// If a batch is not synced.
+    pub fn probe(&mut self) -> Result<(), WalError> {
+        self.refuse_if_latched()?;
+        assert!(self.pending.is_none(), "a probe comes between a sync and the next write");
+        if let Some(current) = self.current.as_mut() {
+            let result = current.file.sync_data();
+            self.latch(result.map_err(WalError::from))?;
+            self.sync_count += 1;
+        }
+        Ok(())
+    }
+
     /// Writes and syncs a batch that says that all before it is synced, so that damage to the last batch
     /// shows as damage. For an idle moment and a clean stop; does nothing if nothing was written since.
     ///

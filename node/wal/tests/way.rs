@@ -24,7 +24,7 @@ fn membership() -> Membership {
 
 fn entry(index: u64, bytes: usize) -> Record {
     let position = Position { term: Term(1), index: Index(index) };
-    let byte = u8::try_from(index % 251).unwrap();
+    let byte = u8::try_from(index % 251).expect("below 251");
     Record::Entry(Entry { position, kind: EntryKind::Command, payload: Arc::from(vec![byte; bytes]) })
 }
 
