@@ -152,13 +152,13 @@ impl Report {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let load = match self.rate_wanted {
             Some(rate) => format!("{rate} a second"),
-            None => format!("{} clients", self.clients),
+            None => count_of(u64::from(self.clients), "client"),
         };
         writeln!(
             text,
-            "{}  {load}, {} connections to {}, values of {} bytes, {}, seed {}",
+            "{}  {load}, {} to {}, values of {} bytes, {}, seed {}",
             self.operation,
-            self.connections,
+            count_of(u64::try_from(self.connections).unwrap_or(u64::MAX), "connection"),
             self.endpoints.join(", "),
             self.value_bytes,
             if self.key_count == 0 { "every key new".into() } else { format!("{} keys", self.key_count) },
@@ -195,6 +195,10 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn count_of(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 fn write_quantiles(text: &mut String, name: &str, quantiles: &Quantiles) -> std::fmt::Result {

@@ -1,18 +1,22 @@
-//! Rewriting `tests/golden`: texts and layouts that a test prints and compares.
+//! Rewriting what tests print and compare: layouts in `tests/golden`, the generated wire code.
 
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::Command;
 
-/// What the golden tests look at: when set, they write what they print instead of comparing it.
-const REWRITE_VARIABLE: &str = "QUORATE_GOLDEN_REWRITE";
+/// When set, such a test writes what it makes instead of comparing it.
+const REGENERATE_VARIABLE: &str = "QUORATE_REGENERATE";
 
-/// Runs every test whose name holds `golden` with rewriting on; whether all passed.
+/// Parts of the names of such tests.
+const TEST_NAMES: [&str; 2] = ["golden", "generated"];
+
+/// Runs those tests with rewriting on; whether all passed.
 pub(crate) fn rewrite(root: &Path) -> Result<bool> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["test", "--workspace", "--lib", "--tests", "--", "golden"])
-        .env(REWRITE_VARIABLE, "1")
+        .args(["test", "--workspace", "--lib", "--bins", "--tests", "--"])
+        .args(TEST_NAMES)
+        .env(REGENERATE_VARIABLE, "1")
         .current_dir(root)
         .status()
         .context("cargo test did not start")?;

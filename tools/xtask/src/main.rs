@@ -1,7 +1,7 @@
 //! Chores of this workspace: one command each, the same for a person and for CI.
 //!
 //! `tidy` is code about code: what house rules say and no compiler checks. `ci` is what CI runs, step by
-//! step. `golden` rewrites the texts in `tests/golden` after a change of format that was meant.
+//! step. `golden` rewrites what tests print and compare, after a change that was meant.
 
 mod ci;
 mod golden;
@@ -20,7 +20,7 @@ usage: cargo xtask <command>
       --from STEP          start there
       --keep-going         go on after a step that failed; still exits 1
       --no-skip            a step that cannot run here counts as failed
-  golden                   rewrite tests/golden from the code (read the diff before you commit it)
+  golden                   rewrite tests/golden and generated code (read the diff before you commit it)
 ";
 
 fn main() -> ExitCode {

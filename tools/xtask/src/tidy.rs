@@ -103,6 +103,11 @@ impl Source {
     }
 }
 
+/// The room whose door that path is: `node/<room>/src/lib.rs`.
+fn room_of(path: &str) -> Option<&str> {
+    path.strip_prefix("node/")?.strip_suffix("/src/lib.rs").filter(|room| !room.contains('/'))
+}
+
 /// Runs every check and prints what it found; whether nothing was.
 pub(crate) fn report(root: &Path) -> Result<bool> {
     let (tree, mut findings) = Tree::open(root)?;

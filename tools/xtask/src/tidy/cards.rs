@@ -35,8 +35,7 @@ fn check_door(door: &Source) -> Vec<Finding> {
             )),
         }
     }
-    let is_room = door.path.starts_with("node/");
-    if is_room && !door.text.contains("#![forbid(unsafe_code)]") {
+    if super::room_of(&door.path).is_some() && !door.text.contains("#![forbid(unsafe_code)]") {
         findings.push(Finding::new(&door.path, 0, "a room forbids unsafe code: `#![forbid(unsafe_code)]`"));
     }
     if PURE_ROOMS.iter().any(|room| door.path.starts_with(room)) && !door.text.contains("#![no_std]") {

@@ -1,7 +1,7 @@
 //! Each room has a `clippy.toml`, and it repeats the common part: clippy reads the nearest file and merges
 //! nothing, so a room that forgets a line has silently lost it.
 
-use super::{Finding, Tree};
+use super::{Finding, Tree, room_of};
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -15,10 +15,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             findings.push(Finding::new(&room.path, 0, format!("repeat the common line `{line}`")));
         }
     }
-    for door in tree.sources.iter().filter_map(|source| source.path.strip_suffix("/src/lib.rs")) {
-        let is_room = door.strip_prefix("node/").is_some_and(|room| !room.contains('/'));
-        if is_room && tree.get(&format!("{door}/clippy.toml")).is_none() {
-            findings.push(Finding::new(door, 0, "a room has a clippy.toml of its own, with its bans"));
+    for room in tree.sources.iter().filter_map(|source| room_of(&source.path)) {
+        if tree.get(&format!("node/{room}/clippy.toml")).is_none() {
+            let text = "a room has a clippy.toml of its own, with its bans";
+            findings.push(Finding::new(&format!("node/{room}"), 0, text));
         }
     }
     findings

@@ -12,7 +12,6 @@ const BANNED: &[(&str, &str)] = &[
     ("mutation", "command"),
     ("checkpoint", "snapshot"),
     ("subscription", "watch"),
-    ("subscriber", "watcher"),
     ("enrolment", "pairing"),
     ("idx", "index"),
 ];
