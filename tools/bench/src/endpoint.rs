@@ -1,6 +1,6 @@
 //! Which servers, by which connections. The same arguments for every command that talks to a server.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -84,9 +84,16 @@ impl EndpointArgs {
         if url.starts_with("https://") {
             endpoint = endpoint.tls_config(self.tls()?).context("these certificates cannot be used")?;
         }
-        endpoint.connect().await.with_context(|| {
-            format!("nothing answers at {url}: is a server running there? (--endpoints or ETCDCTL_ENDPOINTS)")
-        })
+        // The endpoint's own limit is on each address tried; a name may have several, and TLS comes on top.
+        let connected = tokio::time::timeout(self.dial_timeout, endpoint.connect()).await;
+        connected
+            .map_err(|_| anyhow!("no answer within {}", humantime::format_duration(self.dial_timeout)))
+            .and_then(|outcome| Ok(outcome?))
+            .with_context(|| {
+                format!(
+                    "nothing answers at {url}: is a server running there? (--endpoints or ETCDCTL_ENDPOINTS)"
+                )
+            })
     }
 
     fn tls(&self) -> Result<ClientTlsConfig> {

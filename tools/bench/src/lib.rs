@@ -26,7 +26,7 @@ pub use device::{DeviceCounts, Meter, block_device_meter};
 pub use endpoint::EndpointArgs;
 pub use get::{GetArgs, get};
 pub use keys::KeySpace;
-pub use load::LoadArgs;
+pub use load::{LoadArgs, print_status};
 pub use put::{PutArgs, put};
 pub use record::{Attempt, History, RecordWriter, Run};
 pub use report::{DeviceReport, Report, WatchReport};

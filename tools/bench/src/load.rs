@@ -159,9 +159,20 @@ impl Tally {
     }
 }
 
-/// Code and text of an error, as people look for them.
-pub(crate) fn print_status(status: &Status) -> String {
-    let message: String = status.message().chars().take(120).collect();
+/// Code and text of an error, as people look for them; for a broken connection also what broke it.
+#[must_use]
+pub fn print_status(status: &Status) -> String {
+    const MESSAGE_LENGTH_MAX: usize = 200;
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    let message: String = text.chars().take(MESSAGE_LENGTH_MAX).collect();
     format!("{:?}: {message}", status.code())
 }
 

@@ -3,7 +3,7 @@
 use crate::metrics::Metrics;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use quorate_bench::EndpointArgs;
+use quorate_bench::{EndpointArgs, print_status};
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -124,7 +124,7 @@ async fn ask<T>(args: &StatusArgs, call: impl Future<Output = Result<Response<T>
     let answer = tokio::time::timeout(args.command_timeout, call)
         .await
         .with_context(|| format!("no answer within {}", humantime::format_duration(args.command_timeout)))?;
-    answer.map(Response::into_inner).map_err(|status| anyhow!("{:?}: {}", status.code(), status.message()))
+    answer.map(Response::into_inner).map_err(|status| anyhow!(print_status(&status)))
 }
 
 async fn ask_status(args: &StatusArgs, channel: &Channel, view: &mut NodeView) -> Result<()> {
