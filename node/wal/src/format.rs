@@ -195,3 +195,102 @@ pub(crate) fn get_u32(from: &[u8], at: usize) -> u32 {
 pub(crate) fn get_u64(from: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(from[at..at + 8].try_into().expect("eight bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::fmt::Write;
+
+    /// The layout as the constants have it. To accept a change: QUORATE_GOLDEN=write, and a new format number.
+    #[test]
+    fn the_layout_is_the_one_in_the_golden_file() {
+        let mut text = format!("WAL format {FORMAT}, numbers little-endian, checksums CRC-32C\n");
+        let mut part = |title: &str, bytes: usize, fields: &[(usize, &str)]| {
+            writeln!(text, "\n{title}, {bytes} bytes").unwrap();
+            for (at, (offset, name)) in fields.iter().enumerate() {
+                let end = fields.get(at + 1).map_or(bytes, |next| next.0);
+                writeln!(text, "{offset:>6} {:>5}  {name}", end - offset).unwrap();
+            }
+        };
+        let segment = usize::try_from(quorate_types::limits::SEGMENT_BYTES).unwrap();
+        part(
+            "segment",
+            segment,
+            &[(0, "header, whole blocks"), (UNIT_BYTES, "batches, each on blocks of its own")],
+        );
+        part(
+            "unit",
+            UNIT_BYTES,
+            &[(0, "tag"), (TAG_BYTES, "payload of header or batch, zeros behind its end")],
+        );
+        let tag = [
+            (TAG_USE_AT, "use number; a tag of zeros is virgin"),
+            (TAG_SEQUENCE_AT, "batch in the segment, the header is 0; highest bit: first unit of a batch"),
+            (TAG_CHECKSUM_AT, "checksum of the bytes before"),
+        ];
+        part("unit tag", TAG_BYTES, &tag);
+        let header = [
+            (HEADER_MAGIC_AT, "\"quoratew\""),
+            (HEADER_FORMAT_AT, "format"),
+            (HEADER_RESERVED_AT, "zero"),
+            (HEADER_BODY_BYTES_AT, "bytes of the body"),
+            (HEADER_USE_AT, "use number"),
+            (HEADER_BODY_CHECKSUM_AT, "checksum of the body"),
+            (HEADER_CHECKSUM_AT, "checksum of the bytes before"),
+        ];
+        part("segment header", HEADER_BYTES, &header);
+        let head = [
+            (BATCH_MAGIC_AT, "\"BATH\""),
+            (BATCH_FLAGS_AT, "flags: 1 seal, 2 first of a start"),
+            (BATCH_USE_AT, "use number"),
+            (BATCH_NUMBER_AT, "batch number, counted through the life of the log"),
+            (BATCH_SYNCED_AT, "last batch known to be synced"),
+            (BATCH_PREVIOUS_AT, "checksum of the batch (or header) the log goes on from"),
+            (BATCH_RESUME_AT, "block where the log before this batch ends"),
+            (BATCH_BODY_BYTES_AT, "bytes of the body"),
+            (BATCH_BODY_CHECKSUM_AT, "checksum of the body"),
+            (BATCH_ENTRY_COUNT_AT, "entries"),
+            (BATCH_FIRST_TERM_AT, "term of the first entry"),
+            (BATCH_FIRST_INDEX_AT, "index of the first entry"),
+            (BATCH_LAST_TERM_AT, "term of the last entry"),
+            (BATCH_LAST_INDEX_AT, "index of the last entry"),
+            (BATCH_CHECKSUM_AT, "checksum of the bytes before"),
+        ];
+        part("batch head", BATCH_HEAD_BYTES, &head);
+        text.push_str(&crate::record::tests::examples());
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/wal-layout.txt");
+        if std::env::var_os("QUORATE_GOLDEN").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(path).unwrap());
+    }
+
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(BATCH_MAGIC.to_le_bytes(), *b"BATH");
+    }
+
+    #[test]
+    fn a_payload_is_gathered_as_it_was_put() {
+        for bytes in [0, 1, 4_079, 4_080, 4_081, 9_000, 40_000] {
+            let payload: Vec<u8> = (0..bytes).map(|at| u8::try_from(at % 253).unwrap()).collect();
+            for block_bytes in [4_096, 16_384] {
+                let mut out = Vec::new();
+                let mut units = UnitWriter::new(&mut out, 5, 3);
+                units.put(&payload);
+                units.finish(block_bytes);
+                assert_eq!(out.len(), blocks_of(bytes, block_bytes) * block_bytes as usize);
+                for (number, unit) in out.chunks(UNIT_BYTES).enumerate() {
+                    assert_eq!(Tag::decode(unit), Tag::Of { use_number: 5, sequence: 3, first: number == 0 });
+                }
+                for skip in [0, 7, 4_080, 5_000] {
+                    if skip <= bytes {
+                        assert_eq!(gather(&out, 0, skip, bytes - skip).unwrap(), payload[skip..]);
+                    }
+                }
+                assert_eq!(gather(&out, 0, 0, out.len() + 1), None);
+            }
+        }
+    }
+}

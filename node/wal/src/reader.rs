@@ -50,6 +50,9 @@ impl<D: Disk> Reader<D> {
                 break;
             }
         }
+        if entries.first().is_some_and(|entry| entry.position.index != after.next()) {
+            return Err(WalError::Trimmed { first: after.next() });
+        }
         let mut bytes = 0;
         let fits = entries.iter().take_while(|entry| {
             bytes += entry.payload.len();
@@ -66,7 +69,7 @@ impl<D: Disk> Reader<D> {
     /// As `fetch`, for the first segment that cannot be read.
     pub fn verify(&self) -> Result<usize, WalError> {
         for live in &self.segments {
-            self.read(live, Index(u64::MAX), Index(0), &mut Vec::new())?;
+            self.read(live, live.base, Index(0), &mut Vec::new())?;
         }
         Ok(self.segments.len())
     }
@@ -104,9 +107,13 @@ impl<D: Disk> Reader<D> {
                             entries.push(entry);
                         }
                     }
-                    Record::Truncate { last: position, .. } | Record::Reset { position } => {
+                    Record::Truncate { last: position, .. } => {
                         reached = position.index;
                         entries.retain(|entry| entry.position.index <= reached);
+                    }
+                    Record::Reset { position } => {
+                        reached = position.index;
+                        entries.clear();
                     }
                     Record::HardState(_)
                     | Record::CommitHint(_)

@@ -111,3 +111,55 @@ impl Record {
         Some(records)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use core::fmt::Write;
+    use quorate_types::{Member, NodeId};
+
+    fn all() -> Vec<(&'static str, Record)> {
+        let position = Position { term: Term(3), index: Index(300) };
+        let payload = Arc::from(&b"value"[..]);
+        let member = Member {
+            id: NodeId(1),
+            name: "n1".to_owned(),
+            peer_addresses: Vec::new(),
+            client_urls: Vec::new(),
+        };
+        vec![
+            ("entry of 5 bytes", Record::Entry(Entry { position, kind: EntryKind::Command, payload })),
+            ("hard state", Record::HardState(HardState { term: Term(3), vote: Some(NodeId(1)) })),
+            ("commit hint", Record::CommitHint(Index(300))),
+            ("truncate", Record::Truncate { last: position, leader_term: Term(4) }),
+            ("reset", Record::Reset { position }),
+            ("image mark", Record::ImageMark { position, number: 2 }),
+            ("start", Record::Start(Start { count: 2, incarnation: 200 })),
+            ("membership", Record::Membership(Membership::founded_by(member))),
+            ("seal", Record::Seal),
+        ]
+    }
+
+    /// Each kind of record as bytes, for the golden layout.
+    pub(crate) fn examples() -> String {
+        let mut text = "\nrecords: a postcard head, an entry's payload behind it\n".to_owned();
+        for (name, record) in all() {
+            let bytes = record.encode(Vec::new());
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(text, "  {name:<16}  {}", bytes.join(" ")).unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn a_body_is_decoded_as_encoded_and_never_half() {
+        let records: Vec<Record> = all().into_iter().map(|(_, record)| record).collect();
+        let body = records.iter().fold(Vec::new(), |body, record| record.encode(body));
+        assert_eq!(Record::decode_all(&body), Some(records.clone()));
+        for end in 0..body.len() {
+            if let Some(fewer) = Record::decode_all(&body[..end]) {
+                assert!(records.starts_with(&fewer) && fewer.len() < records.len());
+            }
+        }
+    }
+}

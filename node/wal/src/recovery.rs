@@ -475,6 +475,9 @@ impl<D: Disk> Recovery<D> {
             self.number_max = self.number_max.max(scanned.number_max);
             if !scanned.complete {
                 assert_eq!(judge(Finding::CutShort), Ruling::Corrupt, "the table says so");
+                if let Some(held) = scanned.held {
+                    apply(held.records)?;
+                }
                 let what = "a batch that was acknowledged cannot be read";
                 return Err(self.corrupt(path, segment.offset(scanned.block), replay.last().index, what));
             }
@@ -736,8 +739,11 @@ fn of_fault(fault: Fault, path: &str, after: Index) -> WalError {
 pub(crate) fn lowest_of(records: &[Record]) -> Index {
     let mut lowest = Index(u64::MAX);
     for record in records {
-        if let Record::Truncate { last: position, .. } | Record::Reset { position } = record {
-            lowest = lowest.min(position.index);
+        if let Record::Truncate { last, .. } = record {
+            lowest = lowest.min(last.index);
+        }
+        if let Record::Reset { .. } = record {
+            lowest = Index(0);
         }
     }
     lowest
@@ -747,4 +753,34 @@ pub(crate) fn lowest_of(records: &[Record]) -> Index {
 /// survey reads: the step differs between starts so that its number does not come again.
 fn next_use(use_max: u64, incarnation: u64) -> u64 {
     use_max + 1 + incarnation % 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each row; `tests/table.rs` has a folder for each.
+    #[test]
+    fn the_decision_table() {
+        let unreadable = |beyond, lost| Finding::Unreadable { beyond, lost };
+        let rows = [
+            (Finding::End, Ruling::Clean),
+            (unreadable(false, true), Ruling::Torn),
+            (unreadable(false, false), Ruling::PossiblyAcknowledged),
+            (unreadable(true, false), Ruling::Corrupt),
+            (unreadable(true, true), Ruling::Corrupt),
+            (Finding::CutShort, Ruling::Corrupt),
+            (Finding::SegmentMissing, Ruling::Gap),
+            (Finding::IndexJump, Ruling::Gap),
+            (Finding::ImageInLog, Ruling::KeepAfterImage),
+            (Finding::ImageAhead, Ruling::ResetToImage),
+            (Finding::ImageOtherTerm, Ruling::ResetToImage),
+            (Finding::OtherIdentity, Ruling::Foreign),
+            (Finding::OtherStart, Ruling::OlderIncarnation),
+            (Finding::NewerFormat, Ruling::NewerFormat),
+        ];
+        for (finding, ruling) in rows {
+            assert_eq!(judge(finding), ruling, "{finding:?}");
+        }
+    }
 }

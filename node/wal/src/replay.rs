@@ -122,3 +122,66 @@ impl Replay {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_types::{EntryKind, Term};
+    use std::sync::Arc;
+
+    fn at(term: u64, index: u64) -> Position {
+        Position { term: Term(term), index: Index(index) }
+    }
+
+    fn entry(term: u64, index: u64) -> Record {
+        Record::Entry(Entry { position: at(term, index), kind: EntryKind::Noop, payload: Arc::from([]) })
+    }
+
+    fn replay() -> Replay {
+        Replay {
+            hard_state: HardState::default(),
+            membership: Membership::default(),
+            base: at(2, 10),
+            entries: Vec::new(),
+            commit_hint: Index(0),
+            start: Start { count: 4, incarnation: 40 },
+            image_number: 0,
+        }
+    }
+
+    #[test]
+    fn what_cannot_follow_is_refused() {
+        let jumps = [
+            vec![entry(2, 12)],
+            vec![entry(2, 10)],
+            vec![entry(1, 11)],
+            vec![entry(3, 11), entry(2, 12)],
+            vec![Record::Truncate { last: at(2, 11), leader_term: Term(3) }],
+            vec![entry(3, 11), Record::Truncate { last: at(2, 11), leader_term: Term(4) }],
+        ];
+        for records in jumps {
+            assert_eq!(replay().apply(records.clone()), Err(Fault::Jump), "{records:?}");
+        }
+        let known = Start { count: 4, incarnation: 40 };
+        for found in [Start { count: 3, incarnation: 30 }, Start { count: 4, incarnation: 41 }] {
+            assert_eq!(replay().apply(vec![Record::Start(found)]), Err(Fault::OlderStart { known, found }));
+        }
+        assert_eq!(
+            replay().apply(vec![Record::Start(known), Record::Start(Start { count: 9, incarnation: 1 })]),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_truncation_may_reach_before_the_segments_read() {
+        let mut replay = replay();
+        let records =
+            vec![entry(3, 11), Record::Truncate { last: at(2, 7), leader_term: Term(4) }, entry(4, 8)];
+        replay.apply(records).unwrap();
+        assert_eq!((replay.base, replay.last()), (at(2, 7), at(4, 8)));
+        assert_eq!(replay.position_at(Index(7)), Some(at(2, 7)));
+        assert_eq!(replay.position_at(Index(6)), None);
+        replay.apply(vec![Record::Reset { position: at(5, 100) }]).unwrap();
+        assert_eq!((replay.last(), replay.entries.len()), (at(5, 100), 0));
+    }
+}

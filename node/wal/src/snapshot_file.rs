@@ -5,7 +5,7 @@
 
 use crate::disk::{Cursor, Disk, DiskError, DiskFile, write_all_at};
 use crate::error::WalError;
-use crate::format::{CRC, crc32c, get_u16, get_u32, get_u64};
+use crate::format::{CRC, crc32c, get_u16, get_u32, get_u64, put};
 use embedded_io::{ErrorType, Read};
 use quorate_types::{HardState, Identity, Index, Membership, Position, Start};
 use serde::{Deserialize, Serialize};
@@ -45,11 +45,13 @@ impl ImageEncoder {
     pub fn new(head: &ImageHead, out: &mut Vec<u8>) -> ImageEncoder {
         let head = postcard::to_allocvec(head).expect("plain values always encode into a growing vector");
         let head_bytes = u32::try_from(head.len()).expect("a head is some KiB");
-        out.extend_from_slice(&IMAGE_MAGIC);
-        out.extend_from_slice(&IMAGE_FORMAT.to_le_bytes());
-        out.extend_from_slice(&[0; 2]);
-        out.extend_from_slice(&head_bytes.to_le_bytes());
-        out.extend_from_slice(&crc32c(&head).to_le_bytes());
+        let mut prefix = [0; IMAGE_PREFIX_BYTES];
+        put(&mut prefix, IMAGE_MAGIC_AT, &IMAGE_MAGIC);
+        put(&mut prefix, IMAGE_FORMAT_AT, &IMAGE_FORMAT.to_le_bytes());
+        put(&mut prefix, IMAGE_HEAD_BYTES_AT, &head_bytes.to_le_bytes());
+        let checksum = head_checksum(&prefix, &head);
+        put(&mut prefix, IMAGE_CHECKSUM_AT, &checksum.to_le_bytes());
+        out.extend_from_slice(&prefix);
         out.extend_from_slice(&head);
         let mut whole = Whole::default();
         whole.update(&head);
@@ -206,21 +208,21 @@ impl<R: Read> ImageReader<R> {
         let damaged = |offset, what| WalError::ImageDamaged { file: name.to_owned(), offset, what };
         let mut prefix = [0; IMAGE_PREFIX_BYTES];
         fill(&mut from, &mut prefix).map_err(|what| damaged(0, what))?;
-        if prefix[..8] != IMAGE_MAGIC {
+        if prefix[..IMAGE_FORMAT_AT] != IMAGE_MAGIC {
             return Err(damaged(0, "it does not begin like an image"));
         }
-        let format = get_u16(&prefix, 8);
+        let format = get_u16(&prefix, IMAGE_FORMAT_AT);
         if format > IMAGE_FORMAT {
             return Err(WalError::NewerFormat { file: name.to_owned(), found: format, known: IMAGE_FORMAT });
         }
-        let head_bytes = get_u32(&prefix, 12) as usize;
+        let head_bytes = get_u32(&prefix, IMAGE_HEAD_BYTES_AT) as usize;
         if head_bytes > IMAGE_HEAD_BYTES_MAX {
             return Err(damaged(12, "its head is longer than any head"));
         }
         let mut head = vec![0; head_bytes];
         let start = IMAGE_PREFIX_BYTES as u64;
         fill(&mut from, &mut head).map_err(|what| damaged(start, what))?;
-        if crc32c(&head) != get_u32(&prefix, 16) {
+        if head_checksum(&prefix, &head) != get_u32(&prefix, IMAGE_CHECKSUM_AT) {
             return Err(damaged(start, "its head does not match its checksum"));
         }
         let mut whole = Whole::default();
@@ -429,6 +431,14 @@ impl Whole {
     }
 }
 
+/// Over the prefix before it and the head.
+fn head_checksum(prefix: &[u8; IMAGE_PREFIX_BYTES], head: &[u8]) -> u32 {
+    let mut digest = CRC.digest();
+    digest.update(&prefix[..IMAGE_CHECKSUM_AT]);
+    digest.update(head);
+    digest.finalize()
+}
+
 /// Over number and bytes: a block in another's place does not pass.
 fn block_checksum(number: u64, block: &[u8]) -> u32 {
     let mut digest = CRC.digest();
@@ -461,8 +471,11 @@ fn index_of(name: &str) -> Option<Index> {
 }
 
 const IMAGE_MAGIC: [u8; 8] = *b"quoratei";
-/// Magic, format, nothing, bytes of the head, checksum of the head.
-const IMAGE_PREFIX_BYTES: usize = 8 + 2 + 2 + 4 + 4;
+const IMAGE_MAGIC_AT: usize = 0;
+const IMAGE_FORMAT_AT: usize = IMAGE_MAGIC_AT + 8;
+const IMAGE_HEAD_BYTES_AT: usize = IMAGE_FORMAT_AT + 2;
+const IMAGE_CHECKSUM_AT: usize = IMAGE_HEAD_BYTES_AT + 4;
+const IMAGE_PREFIX_BYTES: usize = IMAGE_CHECKSUM_AT + 4;
 /// Bytes of content and checksum of the whole.
 const IMAGE_END_BYTES: usize = 8 + 4;
 /// Content of one block.

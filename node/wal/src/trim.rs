@@ -11,7 +11,7 @@ pub(crate) struct Live {
     pub(crate) use_number: u64,
     /// Last index of the log before it.
     pub(crate) base: Index,
-    /// Lowest index its truncations and resets cut the log down to.
+    /// Lowest index its truncations cut the log down to; a reset leaves nothing.
     pub(crate) lowest: Index,
     /// Where its part of the log ends; none while it is being written.
     pub(crate) end: Option<SegmentEnd>,

@@ -1,6 +1,7 @@
 //! Every cut point of small histories, exhaustively: each operation, and each set of sectors that reached
 //! the card.
 
+#[allow(dead_code, reason = "each test file uses its part")]
 mod common;
 
 use common::{IDENTITY, Model, SETTINGS, append, at, batch, entry, guard_units, membership, open, restart};

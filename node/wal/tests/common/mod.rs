@@ -58,7 +58,7 @@ pub(crate) fn image(position: Position, start: Start) -> ImageHead {
 }
 
 /// The plainest log: what must be recovered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Model {
     /// Term and vote.
     pub(crate) hard_state: HardState,
@@ -68,6 +68,17 @@ pub(crate) struct Model {
     pub(crate) base: Position,
     /// The log.
     pub(crate) entries: Vec<Entry>,
+}
+
+impl core::fmt::Debug for Model {
+    /// Without payloads: positions and sizes tell most.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?} base {} of {}:", self.hard_state, self.base.index, self.base.term)?;
+        for entry in &self.entries {
+            write!(f, " {}.{}({})", entry.position.term, entry.position.index, entry.payload.len())?;
+        }
+        Ok(())
+    }
 }
 
 impl Model {

@@ -1,0 +1,283 @@
+//! Thousands of random histories against a plain model: appends, truncations, resets, images, trims,
+//! rotations, kills, power cuts and failures, also during a restart.
+
+#[allow(dead_code, reason = "each test file uses its part")]
+mod common;
+
+use common::{IDENTITY, Model, at, batch, entry, guard_units, image, membership, open};
+use quorate_types::{HardState, Index, Position, Start, Term};
+use quorate_wal::disk::sim::SimDisk;
+use quorate_wal::{DiskErrorKind, ImageHead, Preparer, Record, Tail, WalError, Writer};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+/// One node on one card, and what it may remember.
+struct Node {
+    disk: SimDisk,
+    rng: SmallRng,
+    /// Acknowledged.
+    model: Model,
+    /// Acknowledged, or on its way when the node died.
+    pending: Model,
+    image: Option<ImageHead>,
+    incarnation: u64,
+    start: Start,
+    founded: bool,
+}
+
+impl Node {
+    fn new(seed: u64) -> Node {
+        let disk = SimDisk::new();
+        guard_units(&disk);
+        let rng = SmallRng::seed_from_u64(seed);
+        let model = Model::founded();
+        let start = Start { count: 0, incarnation: 0 };
+        Node { disk, rng, pending: model.clone(), model, image: None, incarnation: 0, start, founded: false }
+    }
+
+    /// Dies: killed with what memory holds kept, or with the power.
+    fn die(&mut self) {
+        if self.rng.random_bool(0.3) {
+            // Killed; a card that failed once may have recovered.
+            self.disk.fail_at(u64::MAX, DiskErrorKind::Io);
+            if !self.disk_is_dead() {
+                return;
+            }
+        }
+        let keep: f64 = [0.0, 0.1, 0.5, 0.9, 1.0][self.rng.random_range(0..5)];
+        let rng = &mut self.rng;
+        self.disk.power_cut(&mut |_, _| rng.random_bool(keep));
+    }
+
+    fn disk_is_dead(&self) -> bool {
+        use quorate_wal::Disk;
+        self.disk.sync_dir("nothing").is_err()
+    }
+
+    /// Starts until a start comes through; each may be cut or fail as well.
+    fn revive(&mut self) -> Writer<SimDisk> {
+        loop {
+            if self.rng.random_bool(0.3) {
+                self.trouble(6);
+            }
+            self.incarnation += 1;
+            match self.start() {
+                Ok(writer) => return writer,
+                Err(WalError::Disk(_)) => self.die(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn start(&mut self) -> Result<Writer<SimDisk>, WalError> {
+        let recovered = open(&self.disk, self.image.as_ref(), self.incarnation)?;
+        let position = self.image.as_ref().map(|image| image.position);
+        let found = Model::of(&recovered);
+        let acknowledged = self.model.with_image(position);
+        let pending = self.pending.with_image(position);
+        assert!(
+            found == acknowledged || found == pending,
+            "\nfound {found:?}\nacknowledged {acknowledged:?}\npending {pending:?}"
+        );
+        assert!(recovered.identity.is_some() || !self.founded);
+        assert!(
+            recovered.start.count > self.start.count,
+            "a start that was acknowledged is never counted again"
+        );
+        assert!(recovered.commit_hint <= found.last().index);
+        let members = recovered.membership.unwrap_or_else(|| membership("n"));
+        let begun = recovered.start;
+        // Until its first batch is acknowledged, what was found may still vanish with the power.
+        let writer = recovered.opener.begin(IDENTITY, members, recovered.hard_state)?;
+        self.founded = true;
+        self.start = begun;
+        self.model = found.clone();
+        self.pending = found;
+        Ok(writer)
+    }
+
+    /// Some operation from now on is the last.
+    fn trouble(&mut self, soon: u64) {
+        let operation = self.disk.operations() + self.rng.random_range(0..soon);
+        match self.rng.random_range(0..4) {
+            0 => self.disk.fail_at(operation, DiskErrorKind::Io),
+            1 => self.disk.fail_at(operation, DiskErrorKind::NoSpace),
+            _ => self.disk.cut_at(operation),
+        }
+    }
+
+    fn live(&mut self, writer: &mut Writer<SimDisk>, steps: u32) -> Result<(), WalError> {
+        for _ in 0..steps {
+            match self.rng.random_range(0..20) {
+                0 => writer.seal()?,
+                1 => self.trim(writer),
+                2 => self.spare(writer)?,
+                3 => self.fetch(writer),
+                4 => self.reset(writer)?,
+                _ => {
+                    let records = self.records();
+                    self.pending.apply(&records);
+                    writer.write(&batch(&records))?;
+                    let synced = writer.sync()?;
+                    self.model = self.pending.clone();
+                    assert_eq!((synced.last, synced.hard_state), (self.model.last(), self.model.hard_state));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn records(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut last = self.model.last();
+        let mut term = self.model.hard_state.term.max(Term(1)).max(last.term);
+        if self.rng.random_bool(0.15) {
+            let floor =
+                self.image.as_ref().map_or(0, |image| image.position.index.0).max(self.model.base.index.0);
+            let to = self.rng.random_range(floor..=last.index.0);
+            let cut =
+                self.model.entries.iter().map(|entry| entry.position).find(|known| known.index == Index(to));
+            last = cut.unwrap_or(if to == last.index.0 { last } else { self.model.base });
+            if last.index == Index(to) {
+                term = Term(term.0 + 1);
+                records.push(Record::Truncate { last, leader_term: term });
+            } else {
+                last = self.model.last();
+            }
+        }
+        if term != self.model.hard_state.term || self.rng.random_bool(0.1) {
+            let vote = self.rng.random_bool(0.5).then_some(IDENTITY.node);
+            records.push(Record::HardState(HardState { term, vote }));
+        }
+        if self.rng.random_bool(0.05) {
+            let length = self.rng.random_range(1..6_000);
+            records.push(Record::Membership(membership(&"m".repeat(length))));
+        }
+        for _ in 0..self.rng.random_range(0..4) {
+            last = Position { term, index: last.index.next() };
+            let bytes = if self.rng.random_bool(0.1) { 12_000 } else { self.rng.random_range(0..1_500) };
+            records.push(Record::Entry(entry(last, bytes, self.rng.random())));
+        }
+        if records.is_empty() || self.rng.random_bool(0.2) {
+            records.push(Record::CommitHint(Index(self.rng.random_range(0..last.index.0 + 9))));
+        }
+        records
+    }
+
+    /// An image of a part of the log is durable; older segments are used again.
+    fn trim(&mut self, writer: &mut Writer<SimDisk>) {
+        let last = self.model.last();
+        let floor = self.image.as_ref().map_or(at(0, 0), |image| image.position);
+        let position = if self.rng.random_bool(0.5) || self.model.entries.is_empty() {
+            last
+        } else {
+            let at = self.rng.random_range(0..self.model.entries.len());
+            self.model.entries[at].position
+        };
+        if position.index > floor.index && position.index >= self.model.base.index {
+            self.image = Some(image(position, self.start));
+            writer.trim(position);
+        }
+    }
+
+    /// An image from elsewhere leads the log: durable first, then recorded, or found at the next start.
+    fn reset(&mut self, writer: &mut Writer<SimDisk>) -> Result<(), WalError> {
+        if self.rng.random_bool(0.7) {
+            return Ok(());
+        }
+        let last = self.model.last();
+        let position = Position { term: last.term.max(Term(1)), index: Index(last.index.0 + 10) };
+        self.image = Some(image(position, self.start));
+        let term = self.model.hard_state.term.max(position.term);
+        let records = [Record::HardState(HardState { term, vote: None }), Record::Reset { position }];
+        self.pending.apply(&records);
+        writer.write(&batch(&records))?;
+        writer.sync()?;
+        self.model = self.pending.clone();
+        writer.trim(position);
+        Ok(())
+    }
+
+    fn spare(&mut self, writer: &mut Writer<SimDisk>) -> Result<(), WalError> {
+        let Some(order) = writer.wants_spare() else { return Ok(()) };
+        let mut preparer = Preparer::new(self.disk.clone(), order)?;
+        if self.rng.random_bool(0.2) {
+            writer.give_up_spare();
+            return Ok(());
+        }
+        loop {
+            if let Some(spare) = preparer.step()? {
+                writer.give_spare(&spare);
+                return Ok(());
+            }
+        }
+    }
+
+    /// What sealed segments hold is what the model says.
+    fn fetch(&mut self, writer: &Writer<SimDisk>) {
+        let last = self.model.last().index.0;
+        let after = self.rng.random_range(self.model.base.index.0..=last);
+        match writer.reader().fetch(Index(after), Index(last), 5_000) {
+            Ok(entries) => {
+                let expected: Vec<_> = self
+                    .model
+                    .entries
+                    .iter()
+                    .filter(|entry| entry.position.index.0 > after)
+                    .take(entries.len())
+                    .cloned()
+                    .collect();
+                assert_eq!(entries, expected);
+            }
+            Err(WalError::Trimmed { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        writer.reader().verify().unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+fn history(seed: u64) {
+    let mut node = Node::new(seed);
+    node.disk.set_short_writes(seed.is_multiple_of(5));
+    for _ in 0..8 {
+        let mut writer = node.revive();
+        if node.rng.random_bool(0.8) {
+            node.trouble(60);
+        }
+        let steps = node.rng.random_range(1..40);
+        match node.live(&mut writer, steps) {
+            Ok(()) | Err(WalError::Disk(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        drop(writer);
+        node.die();
+    }
+    node.disk.fail_at(u64::MAX, DiskErrorKind::Io);
+    node.disk.power_cut(&mut |_, _| true);
+    let recovered = open(&node.disk, node.image.as_ref(), 999).expect("a healthy card");
+    assert!(matches!(recovered.tail, Tail::Clean | Tail::Torn { .. } | Tail::PossiblyAcknowledged { .. }));
+}
+
+/// `QUORATE_SEED=17` plays one seed again, `QUORATE_SEED_COUNT=100000` searches longer.
+fn histories(part: u64) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("QUORATE_SEED") {
+        return history(seed);
+    }
+    let count = number("QUORATE_SEED_COUNT").unwrap_or(1_200) / 2;
+    for seed in part * count..(part + 1) * count {
+        if std::panic::catch_unwind(|| history(seed)).is_err() {
+            panic!("seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn random_histories_keep_their_word() {
+    histories(0);
+}
+
+#[test]
+fn more_random_histories_keep_their_word() {
+    histories(1);
+}
