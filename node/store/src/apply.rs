@@ -297,7 +297,7 @@ impl Change<'_> {
         };
         let value = match value_before {
             Some(value) if put.ignore_value => value,
-            Some(_) | None => Arc::from(put.value.as_slice()),
+            Some(_) | None => self.keyspace.share(&put.value),
         };
         let lease = if put.ignore_lease { lease_before } else { put.lease };
         let sub = self.sub();

@@ -251,7 +251,7 @@ impl ImageLoader {
             mod_revision: base.mod_revision,
             version: base.version,
             lease: LeaseId(base.lease),
-            value: Arc::from(base.value),
+            value: self.store.keyspace.share(base.value),
         };
         self.store.keyspace.insert_base(Arc::clone(&key), version);
         self.key_last = Some(key);
@@ -278,7 +278,7 @@ impl ImageLoader {
         };
         keyspace.append(Record {
             key,
-            value: Arc::from(item.value),
+            value: keyspace.share(item.value),
             mod_revision: item.mod_revision,
             create_revision: item.create_revision,
             version: item.version,

@@ -86,7 +86,7 @@ pub(crate) struct Keyspace {
     shadowed: u64,
     /// Logical bytes: what the quota counts.
     pub(crate) bytes: u64,
-    /// The one value of all deletions.
+    /// The one value of all deletions, and of all puts without one.
     empty: Arc<[u8]>,
 }
 
@@ -147,6 +147,11 @@ impl Keyspace {
     pub(crate) fn key_at(&self, key: &[u8], revision: i64) -> Option<KeyValue> {
         let (key, state) = self.keys.get_key_value(key)?;
         self.at(state, revision).map(|found| found.key_value(key))
+    }
+
+    /// A value as it is stored; all empty ones are one.
+    pub(crate) fn share(&self, value: &[u8]) -> Arc<[u8]> {
+        if value.is_empty() { Arc::clone(&self.empty) } else { Arc::from(value) }
     }
 
     /// Writes a key; the caller keeps `revision` and `sub` rising.
@@ -216,7 +221,6 @@ impl Keyspace {
             return Err(StoreError::FutureRevision);
         }
         self.compacted = revision;
-        self.shadowed = 0;
         Ok(())
     }
 
@@ -277,18 +281,17 @@ impl Keyspace {
         true
     }
 
-    /// The event of a record, with the state before its revision unless the key was created by it, or that
-    /// state is compacted.
+    /// The event of a record just appended, with the state before its revision unless the key was created by
+    /// it. That state cannot be compacted yet: compaction ends at the newest finished revision.
     pub(crate) fn event(&self, record: &Record) -> Event {
         let kind = if record.is_deletion() { EventKind::Delete } else { EventKind::Put };
         let created = record.create_revision == record.mod_revision;
-        let before = record.mod_revision - 1;
-        let prev_kv =
-            if created || before < self.compacted { None } else { self.key_at(&record.key, before) };
+        let prev_kv = if created { None } else { self.key_at(&record.key, record.mod_revision - 1) };
         Event { kind, kv: record.key_value(), prev_kv }
     }
 
-    /// Likewise for a record deep in history: walks from there, not from the key's newest.
+    /// Likewise for a record deep in history: walks from there, not from the key's newest, and leaves out a
+    /// state that is compacted.
     fn event_at(&self, sequence: u64, record: &Record) -> Event {
         let kind = if record.is_deletion() { EventKind::Delete } else { EventKind::Put };
         let mut event = Event { kind, kv: record.key_value(), prev_kv: None };
