@@ -68,6 +68,20 @@ fn every_command_comes_back() {
     }
 }
 
+/// The log and images outlive releases: what these bytes mean never changes. A new kind adds a line.
+#[test]
+fn the_bytes_are_those_of_format_one() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut text = String::new();
+    for command in commands() {
+        let kind = format!("{command:?}");
+        let kind = kind.split(|character: char| !character.is_alphanumeric()).next().unwrap();
+        text += &format!("{kind} {}\n", hex(&encode(&stamped(command.clone()))));
+    }
+    text += &format!("image {}\n", hex(&image()));
+    assert_eq!(text, include_str!("golden/bytes.txt"), "got:\n{text}");
+}
+
 #[test]
 fn no_prefix_of_a_command_is_one() {
     for command in commands() {

@@ -11,10 +11,10 @@ const TURN_EVENT_COUNT: usize = 256;
 const TURN_BYTES: usize = 512 * 1024;
 
 /// Changes looked at for each event a call may hand out: a range with few changes costs the walk.
-const VISITS_PER_EVENT: usize = 16;
+const VISITS_PER_EVENT: usize = 8;
 
 impl Hub {
-    /// Gives lagging watchers their turns until about that many events were handed out, or sixteen times as
+    /// Gives lagging watchers their turns until about that many events were handed out, or eight times as
     /// many changes looked at. Answers whether some could go on at once.
     pub fn catch_up(&mut self, store: &Store, event_count_max: usize) -> bool {
         let mut events_left = event_count_max;
