@@ -272,11 +272,6 @@ impl Change<'_> {
         }
     }
 
-    /// Revision a read within the command sees: its own changes once there are some.
-    fn current(&self) -> i64 {
-        if self.events.is_empty() { self.revision - 1 } else { self.revision }
-    }
-
     fn put_alone(&mut self, put: &Put) -> Result<Outcome, StoreError> {
         if put.lease.is_some() && !self.leases.contains(put.lease) {
             return Err(StoreError::LeaseNotFound);
@@ -341,7 +336,8 @@ impl Change<'_> {
         for operation in chosen.operations {
             outcomes.push(match operation {
                 TxnOperation::Range(request) => {
-                    let outcome = range::range(self.keyspace, request, self.current());
+                    // As of its own revision: it sees what the command wrote so far.
+                    let outcome = range::range(self.keyspace, request, self.revision);
                     Outcome::Range(outcome.expect("its revision was checked"))
                 }
                 TxnOperation::Put(put) => self.put(put),

@@ -175,6 +175,59 @@ fn an_image_with_any_bit_changed_is_refused() {
     }
 }
 
+/// Frames of an image, each with its length.
+fn frames(image: &[u8]) -> Vec<Vec<u8>> {
+    let (mut frames, mut rest) = (Vec::new(), image);
+    while let Some((length, _)) = rest.split_first_chunk::<4>() {
+        let (frame, later) = rest.split_at(4 + usize::try_from(u32::from_le_bytes(*length)).unwrap());
+        frames.push(frame.to_vec());
+        rest = later;
+    }
+    frames
+}
+
+/// An image of these frames, its end made to match.
+fn image_of(frames: &[Vec<u8>]) -> Vec<u8> {
+    let bytes = frames.concat();
+    let checksum = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(&bytes);
+    let end = postcard::to_allocvec(&(5_u32, u64::try_from(frames.len()).unwrap(), checksum)).unwrap();
+    let length = u32::try_from(end.len()).unwrap().to_le_bytes();
+    [bytes.as_slice(), &length, &end].concat()
+}
+
+#[test]
+fn an_image_that_contradicts_itself_is_refused() {
+    // Head, lease, alarm, base of b, records from the compacted revision on, end.
+    let mut frames = frames(&image());
+    frames.pop();
+    assert_eq!(load(&image_of(&frames)).unwrap().digest(), store().digest(), "the frames as they are");
+    let without = |which: usize| {
+        let mut frames = frames.clone();
+        frames.remove(which);
+        load(&image_of(&frames)).err()
+    };
+    assert_eq!(without(0), Some(ImageError::NotAnImage));
+    assert_eq!(without(1), Some(ImageError::Inconsistent), "keys name a lease that is not there");
+    let swapped = |a: usize, b: usize| {
+        let mut frames = frames.clone();
+        frames.swap(a, b);
+        load(&image_of(&frames)).err()
+    };
+    let last = frames.len() - 1;
+    assert_eq!(swapped(last, last - 1), Some(ImageError::Inconsistent), "revisions fall");
+    assert_eq!(swapped(2, 3), Some(ImageError::Malformed), "an alarm after a base");
+    assert_eq!(swapped(0, 1), Some(ImageError::NotAnImage));
+    let twice = |which: usize| {
+        let mut frames = frames.clone();
+        frames.insert(which, frames[which].clone());
+        load(&image_of(&frames)).err()
+    };
+    assert_eq!(twice(0), Some(ImageError::Malformed));
+    assert_eq!(twice(1), Some(ImageError::Inconsistent));
+    assert_eq!(twice(3), Some(ImageError::Inconsistent), "keys rise");
+    assert_eq!(twice(last), Some(ImageError::Inconsistent));
+}
+
 #[test]
 fn what_is_no_image_is_said_to_be_none() {
     assert_eq!(load(b"SQLite format 3\0 and more").err(), Some(ImageError::NotAnImage));

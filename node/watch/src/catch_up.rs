@@ -1,7 +1,8 @@
 //! Lagging watchers read history in turns, so that neither one of them nor all together hold the driver.
 
 use crate::CancelReason;
-use crate::hub::{Hub, Place, Turn};
+use crate::hub::{Hub, Place};
+use crate::slab::Slot;
 use quorate_store::{EventsSince, Store};
 
 /// Events of one turn: small enough that a thousand lagging watchers each get on within a second.
@@ -21,8 +22,8 @@ impl Hub {
         let mut visits_left = event_count_max.saturating_mul(VISITS_PER_EVENT);
         // A watcher that goes to the back is not served twice in one call unless all others were.
         while events_left > 0 && visits_left > 0 {
-            let Some(turn) = self.turns.pop_front() else { return false };
-            let (events, visits) = self.take_turn(store, turn, events_left, visits_left);
+            let Some(slot) = self.turns.pop_front() else { return false };
+            let (events, visits) = self.take_turn(store, slot, events_left, visits_left);
             events_left = events_left.saturating_sub(events);
             visits_left = visits_left.saturating_sub(visits);
         }
@@ -33,18 +34,15 @@ impl Hub {
     fn take_turn(
         &mut self,
         store: &Store,
-        turn: Turn,
+        slot: Slot,
         event_count: usize,
         visit_count: usize,
     ) -> (usize, usize) {
-        let Some(watcher) = self.watchers.get(turn.slot) else { return (0, 1) };
-        let Place::Lagging { next } = watcher.place else { return (0, 1) };
-        if watcher.serial != turn.serial {
-            return (0, 1);
-        }
+        let watcher = self.watchers.get(slot).expect("who is gone has no turn");
+        let Place::Lagging { next } = watcher.place else { unreachable!("only who lags has a turn") };
         let stream = watcher.stream;
         if !self.streams.get(stream).is_some_and(|stream| stream.has_credit()) {
-            self.wait(turn);
+            self.wait(slot);
             return (0, 1);
         }
         let visit_count_max = visit_count.min(TURN_EVENT_COUNT * VISITS_PER_EVENT);
@@ -56,7 +54,7 @@ impl Hub {
             visit_count_max,
         };
         let Ok(page) = store.events_since(&request) else {
-            self.end(turn.slot, CancelReason::Compacted(store.compacted()));
+            self.end(slot, CancelReason::Compacted(store.compacted()));
             self.tell_progress(stream);
             return (0, 1);
         };
@@ -65,14 +63,14 @@ impl Hub {
         let (count, revision_next) = (page.events.len(), page.revision_next);
         let events = view.apply(page.events);
         if !events.is_empty() {
-            self.tell(turn.slot, events);
+            self.tell(slot, events);
         }
         if is_through {
-            self.catch_on(turn.slot, revision_next);
+            self.catch_on(slot, revision_next);
         } else {
-            let watcher = self.watchers.get_mut(turn.slot).expect("it was just told");
+            let watcher = self.watchers.get_mut(slot).expect("it was just told");
             watcher.place = Place::Lagging { next: revision_next };
-            self.turns.push_back(turn);
+            self.turns.push_back(slot);
         }
         (count, page.visit_count.max(1))
     }

@@ -23,15 +23,14 @@ pub struct Hub {
     names: BTreeMap<StreamId, Slot>,
     pub(crate) watchers: Slab<Watcher>,
     pub(crate) interests: Interests,
-    /// Lagging watchers whose stream has credit, in the order of their turns. May name watchers that are
-    /// gone: their serial tells.
-    pub(crate) turns: VecDeque<Turn>,
+    /// Lagging watchers whose stream has credit, as far as known, in the order of their turns. Each lagging
+    /// watcher stands here or in its stream's `waiting`, once.
+    pub(crate) turns: VecDeque<Slot>,
     /// Streams that wait for a progress answer.
     progress_wanted: BTreeSet<Slot>,
     outbox: Vec<(StreamId, Delivery)>,
     /// Newest revision published: synced watchers were told everything up to it.
     pub(crate) revision: i64,
-    serial_last: u64,
 }
 
 /// One client stream.
@@ -46,7 +45,7 @@ pub(crate) struct Stream {
     /// Its lagging watchers, wherever they wait.
     lagging_count: usize,
     /// Lagging watchers that wait for credit.
-    waiting: Vec<Turn>,
+    waiting: Vec<Slot>,
 }
 
 impl Stream {
@@ -60,8 +59,6 @@ impl Stream {
 pub(crate) struct Watcher {
     pub(crate) stream: Slot,
     id: WatchId,
-    /// Never reused, unlike the slot.
-    pub(crate) serial: u64,
     pub(crate) range: KeyRange,
     pub(crate) view: View,
     pub(crate) place: Place,
@@ -80,13 +77,6 @@ pub(crate) enum Place {
     Lagging { next: i64 },
 }
 
-/// A lagging watcher's place in a queue.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Turn {
-    pub(crate) slot: Slot,
-    pub(crate) serial: u64,
-}
-
 impl Hub {
     /// A hub over a store of that revision.
     #[must_use]
@@ -100,7 +90,6 @@ impl Hub {
             progress_wanted: BTreeSet::new(),
             outbox: Vec::new(),
             revision: revision.0,
-            serial_last: 0,
         }
     }
 
@@ -126,6 +115,7 @@ impl Hub {
         let Some(slot) = self.names.remove(&name) else { return };
         let stream = self.streams.remove(slot).expect("a name stands for a stream");
         self.progress_wanted.remove(&slot);
+        self.turns.retain(|turn| self.watchers.get(*turn).is_some_and(|watcher| watcher.stream != slot));
         for watcher in stream.watchers.into_values() {
             let watcher = self.watchers.remove(watcher).map(|removed| (watcher, removed));
             if let Some((place, Watcher { place: Place::Synced { .. }, range, view, .. })) = watcher {
@@ -164,14 +154,11 @@ impl Hub {
     }
 
     fn insert(&mut self, stream: Slot, id: WatchId, request: WatchRequest, place: Place) {
-        self.serial_last += 1;
-        let serial = self.serial_last;
         let view = View { prev_kv: request.prev_kv, no_put: request.no_put, no_delete: request.no_delete };
         let range = request.range.clone();
         let slot = self.watchers.insert(Watcher {
             stream,
             id,
-            serial,
             range: request.range,
             view,
             place,
@@ -185,7 +172,7 @@ impl Hub {
             Place::Synced { .. } => self.interests.insert(&range, view, slot),
             Place::Lagging { .. } => {
                 stream.lagging_count += 1;
-                self.turns.push_back(Turn { slot, serial });
+                self.turns.push_back(slot);
             }
         }
     }
@@ -239,7 +226,8 @@ impl Hub {
             Place::Synced { .. } => self.interests.remove(&watcher.range, watcher.view, slot),
             Place::Lagging { .. } => {
                 stream.lagging_count -= 1;
-                stream.waiting.retain(|turn| turn.serial != watcher.serial);
+                stream.waiting.retain(|waiting| *waiting != slot);
+                self.turns.retain(|turn| *turn != slot);
             }
         }
         let revision = Revision(self.revision);
@@ -332,13 +320,12 @@ impl Hub {
         assert!(matches!(watcher.place, Place::Synced { .. }), "only who was synced can fall back");
         watcher.place = Place::Lagging { next };
         self.interests.remove(&watcher.range, watcher.view, slot);
-        let turn = Turn { slot, serial: watcher.serial };
         let stream = self.streams.get_mut(watcher.stream).expect("a watcher's stream outlives it");
         stream.lagging_count += 1;
         if stream.has_credit() {
-            self.turns.push_back(turn);
+            self.turns.push_back(slot);
         } else {
-            stream.waiting.push(turn);
+            stream.waiting.push(slot);
         }
     }
 
@@ -354,9 +341,9 @@ impl Hub {
     }
 
     /// A lagging watcher's turn came and its stream takes nothing: it waits for credit.
-    pub(crate) fn wait(&mut self, turn: Turn) {
-        let watcher = self.watchers.get(turn.slot).expect("the caller looked it up");
-        self.streams.get_mut(watcher.stream).expect("a watcher's stream outlives it").waiting.push(turn);
+    pub(crate) fn wait(&mut self, slot: Slot) {
+        let watcher = self.watchers.get(slot).expect("the caller looked it up");
+        self.streams.get_mut(watcher.stream).expect("a watcher's stream outlives it").waiting.push(slot);
     }
 
     /// Tells a lagging watcher what its turn found.
@@ -443,4 +430,66 @@ fn deliver(
             fragment: watcher.fragment,
         },
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_store::{Command, Put};
+    use quorate_types::{ClusterTime, Index};
+
+    /// A client that registers and cancels for ever must not grow anything, nor get others' turns.
+    #[test]
+    fn who_comes_and_goes_leaves_nothing_behind() {
+        let mut store = Store::new();
+        let mut hub = Hub::new(store.revision());
+        let name = StreamId(1);
+        hub.open(name);
+        for index in 1..=3 {
+            let put = Put { key: b"k".to_vec(), value: alloc::vec![0; 600_000], ..Put::default() };
+            let applied = store.apply(Index(index), ClusterTime(0), &Command::Put(put));
+            hub.publish(&applied.events.unwrap());
+        }
+        let past = WatchRequest {
+            id: None,
+            range: KeyRange::One(b"k".to_vec()),
+            revision_start: 2,
+            prev_kv: false,
+            progress_notify: false,
+            no_put: false,
+            no_delete: false,
+            fragment: false,
+        };
+        // The first takes all of the stream's credit.
+        hub.create(name, past.clone(), &store);
+        while hub.catch_up(&store, 10) {}
+        for id in 1..100 {
+            hub.create(name, past.clone(), &store);
+            if id % 2 == 0 {
+                assert!(!hub.catch_up(&store, 10));
+            }
+            hub.cancel(name, WatchId(id));
+        }
+        let stream = hub.streams.iter().next().unwrap().1;
+        assert!(!stream.has_credit());
+        assert_eq!((stream.waiting.len(), stream.lagging_count, stream.watchers.len()), (1, 1, 1));
+        assert_eq!(hub.watchers.iter().count(), 1);
+        hub.credit(name, usize::MAX);
+        for id in 100..200 {
+            hub.create(name, past.clone(), &store);
+            hub.cancel(name, WatchId(id));
+        }
+        assert_eq!(hub.turns.len(), 1);
+        hub.create(name, past, &store);
+        assert_eq!(hub.turns.len(), 2);
+        while hub.catch_up(&store, 10) {
+            hub.credit(name, usize::MAX);
+        }
+        hub.credit(name, usize::MAX);
+        while hub.catch_up(&store, 10) {
+            hub.credit(name, usize::MAX);
+        }
+        assert!(hub.turns.is_empty());
+        assert_eq!(hub.watcher_counts(), (2, 0));
+    }
 }

@@ -9,8 +9,11 @@ mod oracle;
 use generate::{Step, step};
 use oracle::Oracle;
 use proptest::prelude::*;
-use quorate_store::{Command, EventsSince, Export, ImageLoader, KeyRange, RangeRequest, Store, StoreError};
+use quorate_store::{
+    Command, EventsSince, Export, ImageLoader, KeyHash, KeyRange, RangeRequest, Store, StoreError,
+};
 use quorate_types::{ClusterTime, Index, LeaseId};
+use std::collections::BTreeMap;
 
 /// The store, one that never sweeps, and the oracle, all told the same.
 struct Run {
@@ -21,12 +24,24 @@ struct Run {
     /// An export under way, its bytes so far, and what the oracle was when it began.
     export: Option<(Export, Vec<u8>, Oracle, u32)>,
     exports_finished: usize,
+    /// Hashes taken when a revision was the newest, by compacted revision and revision.
+    hashes: BTreeMap<(i64, i64), KeyHash>,
+    hashes_again: usize,
 }
 
 impl Run {
     fn new() -> Run {
         let (store, lazy) = (Store::new(), Store::new());
-        let mut run = Run { store, lazy, oracle: Oracle::new(), index: 0, export: None, exports_finished: 0 };
+        let mut run = Run {
+            store,
+            lazy,
+            oracle: Oracle::new(),
+            index: 0,
+            export: None,
+            exports_finished: 0,
+            hashes: BTreeMap::new(),
+            hashes_again: 0,
+        };
         for id in (1..3).map(LeaseId) {
             run.apply(&Command::LeaseGrant { id, ttl_seconds: 60 });
         }
@@ -70,6 +85,8 @@ impl Run {
         let changed = self.oracle.revision > revision_before;
         let events = if changed { self.oracle.events_of(self.oracle.revision, &all()) } else { Vec::new() };
         assert_eq!(applied.events.map_or(Vec::new(), |events| events.to_vec()), events);
+        let place = (self.oracle.compacted, self.oracle.revision);
+        self.hashes.entry(place).or_insert_with(|| self.store.hash_kv(0).unwrap());
         assert_eq!(self.store.digest(), self.lazy.digest(), "the digest depends on the sweep");
     }
 
@@ -89,7 +106,7 @@ impl Run {
         assert_eq!(page.events, expected);
     }
 
-    fn hash(&self, revision: i64) {
+    fn hash(&mut self, revision: i64) {
         let hash = self.store.hash_kv(revision);
         assert_eq!(hash, self.lazy.hash_kv(revision), "a hash depends on the sweep");
         if revision > self.oracle.revision {
@@ -104,6 +121,10 @@ impl Run {
                 }
             };
             assert_eq!(hash, Ok(sliced), "a hash depends on its slices");
+            if let Some(then) = self.hashes.get(&(self.oracle.compacted, revision)) {
+                assert_eq!(sliced, *then, "a hash depends on what came later");
+                self.hashes_again += usize::from(revision < self.oracle.revision);
+            }
         }
     }
 
@@ -193,6 +214,7 @@ fn the_generator_meets_its_cases() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let (mut exports, mut compactions, mut swept, mut nested_changes) = (0, 0, 0, 0);
+    let mut hashes_again = 0;
     for _ in 0..300 {
         let steps = prop::collection::vec(step(), 140..150).new_tree(&mut runner).unwrap().current();
         let mut run = Run::new();
@@ -207,9 +229,11 @@ fn the_generator_meets_its_cases() {
             nested_changes += usize::from(is_txn && run.store.revision() > revision_before);
         }
         exports += run.exports_finished;
+        hashes_again += run.hashes_again;
     }
     assert!(
-        exports > 300 && compactions > 300 && swept > 300 && nested_changes > 800,
-        "exports {exports}, compactions {compactions}, sweeps {swept}, transactions that change {nested_changes}"
+        exports > 300 && compactions > 300 && swept > 300 && nested_changes > 800 && hashes_again > 50,
+        "exports {exports}, compactions {compactions}, sweeps {swept}, transactions that change {nested_changes}, \
+        hashes taken again {hashes_again}"
     );
 }
