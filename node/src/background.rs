@@ -1,0 +1,163 @@
+//! The background thread: fills segments with zeros before they are needed, writes images. In small
+//! pieces, each synced, each followed by a pause, so that the card is free for the wal's syncs.
+
+use crate::inbox::{ExportSlice, ExportStart, Inbound, Inbox, Reply};
+use crate::metrics::Metrics;
+use crate::wal_worker::WalRequest;
+use core::time::Duration;
+use quorate_api::Refusal;
+use quorate_types::HardState;
+use quorate_types::limits::IMAGE_TRIGGER_BYTES_MIN;
+use quorate_wal::{Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
+
+/// After each piece the thread rests this many times as long as the piece took: it has the card for a
+/// fifth of the time at most.
+const REST_TIMES: u32 = 4;
+
+/// Bytes between two syncs of what is written in the background: what a wal sync may have to wait for
+/// on a card of 10 MB/s is then 50 ms.
+const PIECE_BYTES: u64 = 512 * 1024;
+
+/// Longest rest, so that a card that paused does not stop an image for long.
+const REST_MAX: Duration = Duration::from_secs(2);
+
+const _: () = assert!(PIECE_BYTES < IMAGE_TRIGGER_BYTES_MIN);
+
+/// What the background thread may be told.
+#[derive(Debug)]
+pub enum Job {
+    /// Prepare this segment file.
+    Spare(SpareOrder),
+    /// Write an image.
+    Image {
+        /// The export it is made of.
+        start: ExportStart,
+        /// Term and vote at its begin.
+        hard_state: HardState,
+    },
+}
+
+/// The thread's state.
+pub struct Background<D: Disk> {
+    /// The card.
+    pub disk: D,
+    /// What heads each image, but for its position.
+    pub image_head: ImageHead,
+    /// What to do.
+    pub jobs: Receiver<Job>,
+    /// The driver.
+    pub inbox: Inbox,
+    /// The wal thread.
+    pub wal: Sender<WalRequest>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl<D: Disk> Background<D> {
+    /// Works until nobody can give it work.
+    pub fn run(mut self) {
+        // Lower than the workers, which have somebody waiting. Not allowed is no reason not to run.
+        rustix::process::nice(10).ok();
+        while let Ok(job) = self.jobs.recv() {
+            match job {
+                Job::Spare(order) => self.spare(order),
+                Job::Image { start, hard_state } => self.image(&start, hard_state),
+            }
+        }
+    }
+
+    /// A segment that could not be made costs speed, not safety: the log makes its own when it must.
+    fn spare(&mut self, order: SpareOrder) {
+        let request = match self.prepare(order) {
+            Ok(spare) => WalRequest::Spare(spare),
+            Err(error) => {
+                tracing::warn!(%error, "a log segment could not be prepared ahead");
+                WalRequest::SpareFailed
+            }
+        };
+        drop(self.wal.send(request));
+    }
+
+    fn prepare(&self, order: SpareOrder) -> Result<Spare, WalError> {
+        let mut preparer = Preparer::new(self.disk.clone(), order)?;
+        let mut pace = Pace::start();
+        loop {
+            if let Some(spare) = preparer.step()? {
+                self.metrics.syncs.inc();
+                return Ok(spare);
+            }
+            let bytes = u64::try_from(Preparer::<D>::STEP_BYTES).unwrap_or(u64::MAX);
+            self.metrics.zeroed_bytes.inc_by(bytes);
+            if pace.is_piece_full(bytes) {
+                preparer.sync_so_far()?;
+                self.metrics.syncs.inc();
+                pace.rest();
+            }
+        }
+    }
+
+    fn image(&mut self, start: &ExportStart, hard_state: HardState) {
+        self.image_head.number += 1;
+        let head = ImageHead { position: start.position, hard_state, ..self.image_head.clone() };
+        let number = head.number;
+        let export = start.export;
+        let inbound = match self.write_image(start, &head) {
+            Ok(bytes) => Inbound::ImageDone { export, position: start.position, number, bytes },
+            Err(reason) => Inbound::ImageFailed { export, reason },
+        };
+        // A driver that has ended needs to hear nothing.
+        let _is_heard: bool = self.inbox.deliver(inbound);
+    }
+
+    fn write_image(&self, start: &ExportStart, head: &ImageHead) -> Result<u64, String> {
+        let say = |error: WalError| error.to_string();
+        let mut writer = ImageWriter::create(self.disk.clone(), head).map_err(say)?;
+        let mut pace = Pace::start();
+        loop {
+            let (reply, answer) = Reply::pair();
+            if !self.inbox.deliver(Inbound::ExportNext { export: start.export, reply }) {
+                return Err("the node stops".into());
+            }
+            let slice: ExportSlice = answer
+                .blocking_recv()
+                .unwrap_or(Err(Refusal::Stopping))
+                .map_err(|_| "the node stops".to_owned())?;
+            writer.write(&slice.bytes).map_err(say)?;
+            let bytes = u64::try_from(slice.bytes.len()).unwrap_or(u64::MAX);
+            self.metrics.image_bytes.inc_by(bytes);
+            if slice.is_last {
+                self.metrics.syncs.inc();
+                return writer.finish().map_err(say);
+            }
+            if pace.is_piece_full(bytes) {
+                writer.sync_so_far().map_err(say)?;
+                self.metrics.syncs.inc();
+                pace.rest();
+            }
+        }
+    }
+}
+
+/// Writes a piece, rests.
+struct Pace {
+    began: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn start() -> Pace {
+        Pace { began: Instant::now(), bytes: 0 }
+    }
+
+    fn is_piece_full(&mut self, bytes: u64) -> bool {
+        self.bytes += bytes;
+        self.bytes >= PIECE_BYTES
+    }
+
+    fn rest(&mut self) {
+        std::thread::sleep((self.began.elapsed() * REST_TIMES).min(REST_MAX));
+        *self = Pace::start();
+    }
+}

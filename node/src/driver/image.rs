@@ -1,0 +1,99 @@
+//! When the log is long enough that writing the whole state once is cheaper than keeping it.
+
+use super::Driver;
+use crate::background::Job;
+use crate::inbox::ExportId;
+use crate::wal_worker::WalRequest;
+use quorate_types::Position;
+use quorate_types::limits::IMAGE_TRIGGER_BYTES_MIN;
+
+/// Failed images in a row before each further try waits longer.
+const RETRY_TICKS: u32 = 600;
+
+/// An image is due when the log since the last one exceeds max(64 MiB, size of the last): then steady
+/// overwrites cost at most about twice their payload, whatever the size of the state.
+#[derive(Debug, Clone, Default)]
+pub struct ImageTrigger {
+    /// Bytes this start has written to the log.
+    pub wal_bytes_written: u64,
+    /// Bytes of log that recovery found above the last image.
+    pub wal_bytes_recovered: u64,
+    /// Size of the last image.
+    pub image_bytes_last: u64,
+    wal_bytes_at_last: u64,
+    running: Option<(ExportId, u64)>,
+    retry_ticks: u32,
+}
+
+impl ImageTrigger {
+    /// From what recovery found.
+    #[must_use]
+    pub fn recovered(wal_bytes_recovered: u64, image_bytes_last: u64) -> ImageTrigger {
+        ImageTrigger { wal_bytes_recovered, image_bytes_last, ..ImageTrigger::default() }
+    }
+
+    fn wal_bytes_since_last(&self) -> u64 {
+        self.wal_bytes_recovered + self.wal_bytes_written - self.wal_bytes_at_last
+    }
+
+    fn is_due(&self) -> bool {
+        self.running.is_none()
+            && self.retry_ticks == 0
+            && self.wal_bytes_since_last() > self.image_bytes_last.max(IMAGE_TRIGGER_BYTES_MIN)
+    }
+}
+
+impl Driver {
+    pub(super) fn start_image_if_due(&mut self) {
+        self.image.retry_ticks = self.image.retry_ticks.saturating_sub(1);
+        if !self.image.is_due() || self.refusal().is_some() {
+            return;
+        }
+        let start = self.export_start();
+        self.image.running = Some((start.export, self.image.wal_bytes_written));
+        let hard_state = self.core.hard_state();
+        tracing::info!(position = %start.position, wal_bytes = self.image.wal_bytes_since_last(), "image begins");
+        let job = Job::Image { start, hard_state };
+        if self.background.send(job).is_err() {
+            tracing::warn!("the background thread is gone: no image");
+        }
+    }
+
+    pub(super) fn image_done(&mut self, export: ExportId, position: Position, number: u64, bytes: u64) {
+        self.export_end(export);
+        if let Some((_, wal_bytes)) = self.image.running.take() {
+            // What recovery found lies below the image now: only what came during it is left.
+            self.image.wal_bytes_recovered = 0;
+            self.image.wal_bytes_at_last = wal_bytes;
+        }
+        self.image.image_bytes_last = bytes;
+        self.metrics.images.inc();
+        drop(self.wal.send(WalRequest::Trim { position, number, bytes }));
+    }
+
+    /// The log is kept; nothing is lost but space, and it is tried again in a minute.
+    pub(super) fn image_failed(&mut self, export: ExportId, reason: &str) {
+        tracing::warn!(reason, "the image could not be written; the log is kept and it is tried again");
+        self.export_end(export);
+        self.image.running = None;
+        self.image.retry_ticks = RETRY_TICKS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn due_after_the_larger_of_floor_and_last_image() {
+        let mut trigger = ImageTrigger::recovered(0, 0);
+        trigger.wal_bytes_written = IMAGE_TRIGGER_BYTES_MIN;
+        assert!(!trigger.is_due());
+        trigger.wal_bytes_written += 1;
+        assert!(trigger.is_due());
+        trigger.image_bytes_last = 2 * IMAGE_TRIGGER_BYTES_MIN;
+        assert!(!trigger.is_due());
+        let trigger = ImageTrigger::recovered(IMAGE_TRIGGER_BYTES_MIN + 1, 0);
+        assert!(trigger.is_due(), "a long log found at the start is worth an image");
+    }
+}

@@ -1,0 +1,26 @@
+//! The hall: opens the rooms in order, starts the workers, moves things between them.
+//!
+//! Way in:   settings, client sessions through `Node`. Way out: answers, an exit code.
+//! May touch: threads, queues, the clock.              Must not: decide what a protocol decides.
+//! Always:   one queue into the driver; each proposal is answered exactly once; nothing is answered
+//!           before it is durable; no worker on the way of a put waits for a log line.
+#![forbid(unsafe_code)]
+
+pub mod assembly;
+pub mod auto_compact;
+pub mod background;
+pub mod clock;
+pub mod config;
+pub mod disk_health;
+pub mod driver;
+pub mod inbox;
+pub mod log;
+pub mod memory;
+pub mod metrics;
+pub mod node;
+pub mod pending;
+pub mod recover;
+pub mod run;
+pub mod solo;
+pub mod status;
+pub mod wal_worker;

@@ -1,0 +1,217 @@
+//! The life of the process: opens the rooms in order, starts the workers, waits, ends.
+
+use crate::assembly::{Assembly, STACK_BYTES};
+use crate::config::{Config, Listen};
+use crate::driver::DriverEnd;
+use crate::inbox::{Inbound, Inbox};
+use crate::recover::{self, RecoverError};
+use crate::status::LastWords;
+use crate::{log, memory};
+use core::time::Duration;
+use quorate_api::{ClientListener, Listeners, Tls};
+use quorate_wal::{DiskErrorKind, WalError};
+use std::process::ExitCode;
+use std::thread::JoinHandle;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// After the card failed, how long the status page still tells why before the process ends.
+const LAST_WORDS_TIME: Duration = Duration::from_secs(2);
+
+/// Threads that serve clients.
+const API_THREAD_COUNT: usize = 2;
+
+/// Why the process ended; each has an exit code of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It was asked to.
+    Stopped,
+    /// A port, a file or a thread was not to be had.
+    CannotStart,
+    /// The settings do not hold.
+    BadSettings,
+    /// The folder needs a decision: it is empty, or another process has it.
+    BadFolder,
+    /// What is on the card is damaged, foreign or newer than this release.
+    BadData,
+    /// The card failed under way.
+    CardFailed,
+}
+
+impl ExitReason {
+    /// The code: sysexits.h where it has one.
+    #[must_use]
+    pub fn code(self) -> ExitCode {
+        ExitCode::from(match self {
+            ExitReason::Stopped => 0,
+            ExitReason::CannotStart => 1,
+            ExitReason::BadSettings => 2,
+            ExitReason::BadFolder => 3,
+            ExitReason::BadData => 65,
+            ExitReason::CardFailed => 74,
+        })
+    }
+}
+
+/// Runs a node until it is told to stop (SIGTERM, SIGINT) or its card fails.
+#[must_use]
+pub fn run(config: &Config) -> ExitReason {
+    let guard = match log::start(config.log_format, &config.log_filter) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("quorated: {error}");
+            return ExitReason::BadSettings;
+        }
+    };
+    let reason = match start(config) {
+        Ok(workers) => workers.wait(),
+        Err((reason, words)) => {
+            tracing::error!("{words}");
+            reason
+        }
+    };
+    drop(guard);
+    reason
+}
+
+/// What runs.
+struct Workers {
+    runtime: Runtime,
+    serving: tokio::task::JoinHandle<()>,
+    stop_serving: oneshot::Sender<()>,
+    driver_end: oneshot::Receiver<DriverEnd>,
+    inbox: Inbox,
+    threads: Vec<JoinHandle<()>>,
+}
+
+type StartError = (ExitReason, String);
+
+fn start(config: &Config) -> Result<Workers, StartError> {
+    let opened = recover::open(config).map_err(|error| (exit_reason(&error), error.to_string()))?;
+    let last_words = LastWords::in_folder(&config.data_dir);
+    let mut errors: Vec<String> = Vec::new();
+    errors.extend(last_words.take().map(|words| format!("the start before this one ended with: {words}")));
+    errors.extend(opened.warning.clone());
+    for error in &errors {
+        tracing::warn!("{error}");
+    }
+    let cannot = |what: &'static str| {
+        move |error: std::io::Error| (ExitReason::CannotStart, format!("{what}: {error}"))
+    };
+    let runtime = runtime().map_err(cannot("the api threads cannot be started"))?;
+    let listeners = bind(config, &runtime)?;
+    let (inbox, inbound) = Inbox::bounded();
+    let node = Assembly::of(config, opened, inbox.clone(), last_words, errors);
+    let (stop_serving, stop) = oneshot::channel::<()>();
+    let stop = async { drop(stop.await) };
+    let serving =
+        runtime.spawn(quorate_api::serve(listeners, node.backend(), node.api_metrics.clone(), stop));
+    let (driver_end, threads) = node.spawn(inbound).map_err(cannot("a thread cannot be started"))?;
+    if let Err(words) = memory::lock() {
+        tracing::warn!("{words}");
+    }
+    for listen in &config.listen_client {
+        if !listen.tls && !listen.address.ip().is_loopback() {
+            tracing::warn!(
+                url = listen.url,
+                "serving without TLS beyond loopback: anybody there may read and write"
+            );
+        }
+        tracing::info!(url = listen.url, "serving clients");
+    }
+    Ok(Workers { runtime, serving, stop_serving, driver_end, inbox, threads })
+}
+
+impl Workers {
+    /// Waits for a signal or for the driver's end; then ends everything in order.
+    fn wait(self) -> ExitReason {
+        let Workers { runtime, serving, stop_serving, mut driver_end, inbox, threads } = self;
+        let end = runtime.block_on(async {
+            tokio::select! {
+                end = &mut driver_end => Some(end),
+                () = stop_signal() => None,
+            }
+        });
+        if let Some(end) = end {
+            // The status page tells why for a moment; nothing is acknowledged meanwhile.
+            std::thread::sleep(LAST_WORDS_TIME);
+            return exit_reason_of(end.unwrap_or(DriverEnd::CardFailed));
+        }
+        tracing::info!("stopping: no new clients, what is under way ends");
+        stop_serving.send(()).ok();
+        if runtime.block_on(serving).is_err() {
+            tracing::warn!("the api ended on its own");
+        }
+        let _is_heard: bool = inbox.deliver(Inbound::Stop);
+        drop(inbox);
+        let end = driver_end.blocking_recv().unwrap_or(DriverEnd::CardFailed);
+        // The background thread may be in the middle of a long piece; what it does needs no ending.
+        drop(threads);
+        tracing::info!("stopped");
+        exit_reason_of(end)
+    }
+}
+
+const fn exit_reason_of(end: DriverEnd) -> ExitReason {
+    match end {
+        DriverEnd::Stopped => ExitReason::Stopped,
+        DriverEnd::CardFailed => ExitReason::CardFailed,
+    }
+}
+
+async fn stop_signal() {
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be listened to");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be listened to");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn exit_reason(error: &RecoverError) -> ExitReason {
+    match error {
+        RecoverError::Empty { .. } | RecoverError::Folder { .. } => ExitReason::BadFolder,
+        RecoverError::Wal(WalError::Disk(disk)) if disk.kind == DiskErrorKind::Locked => {
+            ExitReason::BadFolder
+        }
+        RecoverError::Wal(WalError::Disk(_)) => ExitReason::CardFailed,
+        RecoverError::Wal(_) | RecoverError::Image { .. } | RecoverError::Entry { .. } => ExitReason::BadData,
+    }
+}
+
+/// Two threads serve clients: more would take cores from the driver and the card's own work.
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(API_THREAD_COUNT)
+        .thread_name("api")
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()
+}
+
+fn bind(config: &Config, runtime: &Runtime) -> Result<Listeners, StartError> {
+    let tls = match config.tls.clone().map(Tls::open).transpose() {
+        Ok(tls) => tls,
+        Err(error) => return Err((ExitReason::BadSettings, error.to_string())),
+    };
+    let listen = |listen: &Listen| {
+        runtime.block_on(TcpListener::bind(listen.address)).map_err(|error| {
+            let words = format!(
+                "{} cannot be listened on: {error}. Is another node or etcd running there?",
+                listen.url
+            );
+            (ExitReason::CannotStart, words)
+        })
+    };
+    let mut listeners = Listeners::default();
+    for one in &config.listen_client {
+        let tls = if one.tls { tls.clone() } else { None };
+        listeners.client.push(ClientListener { listener: listen(one)?, tls });
+    }
+    for one in &config.listen_metrics {
+        listeners.metrics.push(listen(one)?);
+    }
+    Ok(listeners)
+}
