@@ -166,16 +166,25 @@ where
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
+    let mut stopping = Box::pin(life.clone().stopping());
     match tls {
         None => {
             let mut first = [0_u8; 1];
-            if let Ok(Ok(1..)) = timeout(GREETING_TIME_MAX, stream.peek(&mut first)).await {
+            let greeted = tokio::select! {
+                greeted = timeout(GREETING_TIME_MAX, stream.peek(&mut first)) => greeted,
+                () = &mut stopping => return,
+            };
+            if let Ok(Ok(1..)) = greeted {
                 http(stream, service, life).await;
             }
         }
         Some(tls) => {
             let acceptor = TlsAcceptor::from(tls.current());
-            match timeout(GREETING_TIME_MAX, acceptor.accept(stream)).await {
+            let greeted = tokio::select! {
+                greeted = timeout(GREETING_TIME_MAX, acceptor.accept(stream)) => greeted,
+                () = &mut stopping => return,
+            };
+            match greeted {
                 Ok(Ok(stream)) => http(stream, service, life).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
