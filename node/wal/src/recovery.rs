@@ -533,6 +533,10 @@ impl<D: Disk> Recovery<D> {
         if let Tail::PossiblyAcknowledged { first, .. } = &mut self.tail {
             *first = last.next();
         }
+        let is_first = held.head.resume_block == segment.first_block;
+        if is_first {
+            self.hold_back_before(header.previous);
+        }
         let Rubble { fresh_block, sequence_max, .. } = rubble;
         let place = TailPlace {
             number: segment.number,
@@ -544,11 +548,27 @@ impl<D: Disk> Recovery<D> {
             sequence: sequence_max.max(held.sequence),
             resume_block: held.head.resume_block,
             previous: held.head.previous,
-            is_first: held.head.resume_block == segment.first_block,
+            is_first,
             header_previous: header.previous,
             records,
         };
         Ok((place, before))
+    }
+
+    /// The newest segment holds one write, which may be readable and not durable, its header with it. The
+    /// log without it is then the only one on the card: none of its files may be used before this start
+    /// has made itself durable (rule 4).
+    fn hold_back_before(&mut self, mut previous: Option<SegmentEnd>) {
+        while let Some(end) = previous {
+            let found = self.files.iter().find(|file| file.use_number() == Some(end.use_number));
+            let Some((number, (header, _, _))) = found.and_then(|file| Some((file.number, file.valid()?)))
+            else {
+                return;
+            };
+            let is_oldest = header.base.index <= self.image_index;
+            previous = header.previous.filter(|earlier| !is_oldest && earlier.use_number < end.use_number);
+            self.held_back.push(number);
+        }
     }
 
     fn finish(

@@ -12,7 +12,7 @@ pub(crate) struct ScanEnd {
     pub(crate) block: u32,
     /// Checksum the next batch would follow.
     pub(crate) checksum: u32,
-    /// The last batch, not yet applied: only it may be unsynced, and only it can be void (rule 2).
+    /// The last batch, not yet applied: only it may be unsynced (rule 2).
     pub(crate) held: Option<Found>,
     /// A batch that was acknowledged, or written after one that was, lies behind: what misses is damage.
     pub(crate) beyond: bool,
@@ -23,12 +23,17 @@ pub(crate) struct ScanEnd {
 }
 
 /// Reads a segment up to `end`, or as far as it goes if nobody says where it ends. Each batch's records
-/// are handed to `apply` once no later batch can void them.
+/// are handed to `apply` once the next one is found; the last one's only if `end` confirms it.
+///
+/// The first batch of a start says where the log before it ends. What lies between there and itself is
+/// void, whether it can be read or not: a page that a failed write left in memory may have been readable
+/// to one start and not to the next.
 pub(crate) fn scan(
     segment: &Segment,
     end: Option<SegmentEnd>,
     apply: &mut dyn FnMut(Vec<Record>) -> Result<(), WalError>,
 ) -> Result<ScanEnd, WalError> {
+    let mut starts = starts_of(segment);
     let mut at = ScanEnd {
         block: segment.first_block,
         checksum: segment.header_checksum,
@@ -38,92 +43,74 @@ pub(crate) fn scan(
         complete: end.is_none(),
     };
     loop {
-        if end.is_some_and(|end| end.block == at.block && end.checksum == at.checksum) {
-            if let Some(held) = at.held.take() {
+        let is_end = end.is_some_and(|end| end.block == at.block && end.checksum == at.checksum);
+        let found = if is_end { None } else { at.next(segment, &mut starts) };
+        let Some(found) = found else {
+            at.complete |= is_end;
+            if is_end && let Some(held) = at.held.take() {
                 apply(held.records)?;
             }
-            at.complete = true;
-            return Ok(at);
-        }
-        match step(segment, &mut at) {
-            Step::Next(found) => {
-                if let Some(held) = at.held.take() {
-                    apply(held.records)?;
-                }
-                at.take(found);
+            if !is_end {
+                at.look_beyond(segment);
             }
-            Step::Cut(found) => at.take(found),
-            Step::End => return Ok(at),
+            return Ok(at);
+        };
+        at.block = found.end_block;
+        at.checksum = found.checksum;
+        at.number_max = found.head.number;
+        if let Some(held) = at.held.replace(found) {
+            apply(held.records)?;
         }
     }
+}
+
+/// The whole first batches of starts, with their blocks.
+fn starts_of(segment: &Segment) -> Vec<(u32, Found)> {
+    let start = |block| match segment.probe(block) {
+        Probe::Batch(found) if found.head.flags & BATCH_FLAG_START != 0 => Some((block, found)),
+        Probe::Batch(_) | Probe::Head(_) | Probe::Nothing => None,
+    };
+    (segment.first_block..segment.block_count()).filter_map(start).collect()
 }
 
 impl ScanEnd {
-    fn take(&mut self, found: Found) {
-        self.block = found.end_block;
-        self.checksum = found.checksum;
-        self.number_max = found.head.number;
-        self.held = Some(found);
+    /// The batch that follows: the last start that goes on from here, or else what stands here.
+    fn next(&self, segment: &Segment, starts: &mut Vec<(u32, Found)>) -> Option<Found> {
+        let goes_on = |head: &BatchHead| head.resume_block == self.block && head.previous == self.checksum;
+        let start = starts.iter().rposition(|(block, found)| {
+            *block >= self.block && goes_on(&found.head) && found.head.number > self.number_max
+        });
+        if let Some(at) = start {
+            return Some(starts.remove(at).1);
+        }
+        match segment.probe(self.block) {
+            Probe::Batch(found) if goes_on(&found.head) && found.head.number == self.number_max + 1 => {
+                Some(found)
+            }
+            Probe::Batch(_) | Probe::Head(_) | Probe::Nothing => None,
+        }
     }
 
-    /// Whether that head belongs to the first batch of a start, which says where the log before it ends:
-    /// before the last batch, whose place it takes, or behind it, if what it replaced is not on the card.
-    fn cut_by(&self, head: &BatchHead) -> Option<Cut> {
+    /// Whether anything behind the end proves that the batch missing there was synced: a head is written
+    /// only after that. The batch itself, and starts that failed to go on from here, prove nothing.
+    fn look_beyond(&mut self, segment: &Segment) {
+        let number = self.number_max;
+        for block in self.block..segment.block_count() {
+            let head = match segment.probe(block) {
+                Probe::Batch(found) => found.head,
+                Probe::Head(head) => head,
+                Probe::Nothing => continue,
+            };
+            let missing = block == self.block && head.resume_block == block && head.previous == self.checksum;
+            self.beyond |= head.number > number && !missing && !self.is_failed_start(&head);
+            self.number_max = self.number_max.max(head.number);
+        }
+    }
+
+    fn is_failed_start(&self, head: &BatchHead) -> bool {
         let goes_on = |block, checksum| head.resume_block == block && head.previous == checksum;
-        if head.flags & BATCH_FLAG_START == 0 || head.number <= self.number_held() {
-            return None;
-        }
-        if goes_on(self.block, self.checksum) {
-            return Some(Cut::Behind);
-        }
-        let held = self.held.as_ref()?;
-        goes_on(held.head.resume_block, held.head.previous).then_some(Cut::Instead)
+        head.flags & BATCH_FLAG_START != 0
+            && (goes_on(self.block, self.checksum)
+                || self.held.as_ref().is_some_and(|held| goes_on(held.head.resume_block, held.head.previous)))
     }
-
-    fn number_held(&self) -> u64 {
-        self.held.as_ref().map_or(0, |held| held.head.number)
-    }
-}
-
-/// What a start's first batch does to the last batch before it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    Behind,
-    Instead,
-}
-
-enum Step {
-    /// The batch that follows.
-    Next(Found),
-    /// A batch in place of the last one.
-    Cut(Found),
-    End,
-}
-
-fn step(segment: &Segment, at: &mut ScanEnd) -> Step {
-    let number = at.number_max;
-    for block in at.block..segment.block_count() {
-        let (head, found) = match segment.probe(block) {
-            Probe::Batch(found) => (found.head, Some(found)),
-            Probe::Head(head) => (head, None),
-            Probe::Nothing => continue,
-        };
-        let follows = block == at.block
-            && head.resume_block == block
-            && head.previous == at.checksum
-            && head.number == number + 1;
-        let cut = at.cut_by(&head);
-        match (found, cut) {
-            (Some(found), _) if follows => return Step::Next(found),
-            (Some(found), Some(Cut::Behind)) if !at.beyond => return Step::Next(found),
-            (Some(found), Some(Cut::Instead)) if !at.beyond => return Step::Cut(found),
-            // The batch that failed, or one of a start that failed: neither proves that another was synced.
-            (_, Some(_)) => {}
-            (_, None) if follows => {}
-            // A head is written only after the batch before it was synced (rule 1).
-            (_, None) => at.beyond |= head.number > number,
-        }
-        at.number_max = at.number_max.max(head.number);
-    }
-    Step::End
 }

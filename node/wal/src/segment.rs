@@ -1,7 +1,7 @@
 //! One segment: its header, and how its batches are read back and judged (rules 1 and 2).
 
 use crate::batch::BatchHead;
-use crate::disk::{Disk, DiskFile, read_all_at};
+use crate::disk::{Disk, read_all_at};
 use crate::error::WalError;
 use crate::format::{
     BATCH_FLAG_SEAL, BATCH_HEAD_BYTES, FORMAT, HEADER_BODY_BYTES_AT, HEADER_BODY_BYTES_MAX,
@@ -149,13 +149,12 @@ pub(crate) struct Segment {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The whole file. Its end may miss after a power cut, as its length was never synced: that reads as virgin.
+/// The whole file. Its end may miss after a power cut, as its length was never synced: that reads as
+/// zeros, as it will once the file is longer.
 pub(crate) fn load<D: Disk>(disk: &D, number: u32, segment_bytes: u64) -> Result<Vec<u8>, WalError> {
     let mut file = disk.open(&path_of(number))?;
-    let bytes_max = file.bytes()?.min(segment_bytes);
-    let mut bytes = vec![0; usize::try_from(bytes_max).expect("a segment is at most 1 GiB")];
-    let filled = read_all_at(&mut file, 0, &mut bytes)?;
-    bytes.truncate(filled);
+    let mut bytes = vec![0; usize::try_from(segment_bytes).expect("a segment is at most 1 GiB")];
+    read_all_at(&mut file, 0, &mut bytes)?;
     Ok(bytes)
 }
 

@@ -109,7 +109,7 @@ impl<D: Disk> Opener<D> {
             "the copy of the last batch ends where it ended"
         );
         for number in given_up {
-            writer.release(number);
+            writer.release_unless_live(number);
         }
         Ok(writer)
     }

@@ -235,8 +235,11 @@ impl<D: Disk> Writer<D> {
         self.next_batch = next_batch;
     }
 
-    pub(crate) fn release(&mut self, number: u32) {
-        self.pool.release(number);
+    /// A file that was held back can be used again, unless the log goes through it.
+    pub(crate) fn release_unless_live(&mut self, number: u32) {
+        if self.live.iter().all(|segment| segment.number != number) {
+            self.pool.release(number);
+        }
     }
 
     pub(crate) fn write_linked(
