@@ -5,6 +5,7 @@ use crate::keys::{KeySpace, prefix_end};
 use crate::record::{History, Run};
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use quorate_proto::etcdserverpb::RangeRequest;
 use quorate_proto::etcdserverpb::kv_client::KvClient;
 use serde::Serialize;
@@ -14,6 +15,8 @@ use tonic::{Code, Status};
 
 /// Keys read at a time.
 const PAGE_COUNT: i64 = 1_000;
+/// Reads of history under way at a time.
+const READS_AT_ONCE: usize = 64;
 /// Problems told in words; the rest is only counted.
 const PROBLEM_TEXT_COUNT_MAX: usize = 20;
 
@@ -100,12 +103,8 @@ pub async fn verify(endpoint: &EndpointArgs, history: &History) -> Result<Verifi
             }
             Err(problem) => verification.add_problem(format!("{key}: {problem}")),
         }
-        let current = now.map_or(0, |now| now.mod_revision);
-        for candidate in candidates.iter().filter(|candidate| candidate.revision.is_some_and(|r| r < current))
-        {
-            check_history(&channel, key, candidate, &mut verification).await?;
-        }
     }
+    check_history(&channel, &keys, &stored, &mut verification).await?;
     Ok(verification)
 }
 
@@ -168,31 +167,64 @@ fn judge(candidates: &[Candidate<'_>], now: Option<&Stored>) -> Result<bool, Str
     })
 }
 
-/// An acknowledged put that was replaced must still show at its own revision, unless compacted.
+/// Acknowledged puts that were replaced must still show at their own revision, unless compacted.
 async fn check_history(
     channel: &Channel,
-    key: &str,
-    candidate: &Candidate<'_>,
+    keys: &BTreeMap<String, Vec<Candidate<'_>>>,
+    stored: &BTreeMap<Bytes, Stored>,
     verification: &mut Verification,
 ) -> Result<()> {
-    let revision = candidate.revision.unwrap_or(0);
-    let request = RangeRequest { key: key.to_owned().into(), revision, ..RangeRequest::default() };
-    match client(channel).range(request).await {
-        Ok(answer) => {
-            verification.history_checked += 1;
-            let kvs = answer.into_inner().kvs;
-            let kept =
-                kvs.first().is_some_and(|kv| kv.mod_revision == revision && kv.value == candidate.value());
-            if !kept {
+    let replaced = keys.iter().flat_map(|(key, candidates)| {
+        let current = stored.get(key.as_bytes()).map_or(0, |now| now.mod_revision);
+        let is_replaced = move |revision: &i64| *revision < current;
+        candidates
+            .iter()
+            .filter_map(move |candidate| Some((candidate, candidate.revision.filter(is_replaced)?)))
+            .map(move |(candidate, revision)| (key, candidate, revision))
+    });
+    let checks = replaced.map(|(key, candidate, revision)| async move {
+        Ok::<_, Status>((key, revision, look_back(channel, key, candidate, revision).await?))
+    });
+    let mut checks = stream::iter(checks).buffer_unordered(READS_AT_ONCE);
+    while let Some(check) = checks.next().await {
+        let (key, revision, trace) = check.context("the history cannot be read")?;
+        match trace {
+            Trace::Kept => verification.history_checked += 1,
+            Trace::Compacted => verification.history_compacted += 1,
+            Trace::Lost => {
                 verification.add_problem(format!(
                     "{key}: revision {revision} no longer shows the put acknowledged there"
                 ));
             }
         }
-        Err(status) if is_compacted(&status) => verification.history_compacted += 1,
-        Err(status) => return Err(status).context("the history cannot be read"),
     }
     Ok(())
+}
+
+/// What the history still says of one put.
+enum Trace {
+    Kept,
+    Compacted,
+    Lost,
+}
+
+async fn look_back(
+    channel: &Channel,
+    key: &str,
+    candidate: &Candidate<'_>,
+    revision: i64,
+) -> Result<Trace, Status> {
+    let request = RangeRequest { key: key.to_owned().into(), revision, ..RangeRequest::default() };
+    match client(channel).range(request).await {
+        Ok(answer) => {
+            let kvs = answer.into_inner().kvs;
+            let kept =
+                kvs.first().is_some_and(|kv| kv.mod_revision == revision && kv.value == candidate.value());
+            Ok(if kept { Trace::Kept } else { Trace::Lost })
+        }
+        Err(status) if is_compacted(&status) => Ok(Trace::Compacted),
+        Err(status) => Err(status),
+    }
 }
 
 fn is_compacted(status: &Status) -> bool {
