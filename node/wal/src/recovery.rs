@@ -348,7 +348,9 @@ impl<D: Disk> Recovery<D> {
             }
         }
         // Header and first batch carry sequences 0 and 1; a later one was written after their sync.
-        let finding = Finding::Unreadable { beyond: rubble.sequence_max >= 2, lost: rubble.lost_any };
+        let batch_lost = file.valid().is_some_and(|(_, blocks, _)| segment.is_free(blocks));
+        let lost = rubble.lost_any || batch_lost;
+        let finding = Finding::Unreadable { beyond: rubble.sequence_max >= 2, lost };
         let ruling = judge(finding);
         if ruling == Ruling::Corrupt {
             return Err(self.corrupt(
@@ -556,9 +558,14 @@ impl<D: Disk> Recovery<D> {
     }
 
     /// The newest segment holds one write, which may be readable and not durable, its header with it. The
-    /// log without it is then the only one on the card: none of its files may be used before this start
-    /// has made itself durable (rule 4).
+    /// log that is on the card then ends in the segment it goes on from, which is proven, or in one that
+    /// an earlier start began since: none of their files may be used before this start has made itself
+    /// durable (rule 4).
     fn hold_back_before(&mut self, mut previous: Option<SegmentEnd>) {
+        let proven_use = previous.map_or(0, |end| end.use_number);
+        let newer =
+            self.files.iter().filter(|file| file.use_number().is_some_and(|number| number > proven_use));
+        self.held_back.extend(newer.map(|file| file.number));
         while let Some(end) = previous {
             let found = self.files.iter().find(|file| file.use_number() == Some(end.use_number));
             let Some((number, (header, _, _))) = found.and_then(|file| Some((file.number, file.valid()?)))

@@ -225,6 +225,19 @@ impl Segment {
         Some(Found { head: *head, checksum, sequence, end_block: block + blocks, records })
     }
 
+    /// Whether this use never wrote to the first unit of a block, as far as one can tell.
+    pub(crate) fn is_free(&self, block: u32) -> bool {
+        self.is_free_unit(block as usize * self.units_per_block())
+    }
+
+    fn is_free_unit(&self, unit: usize) -> bool {
+        match self.tag(unit) {
+            Tag::Virgin => true,
+            Tag::Of { use_number, .. } => use_number < self.use_number,
+            Tag::Damaged => false,
+        }
+    }
+
     /// What the units from `block` on say about writes that did not become whole batches.
     pub(crate) fn rubble(&self, block: u32) -> Rubble {
         let first_unit = block as usize * self.units_per_block();
@@ -282,12 +295,9 @@ impl Segment {
         let blocks = blocks_of(BATCH_HEAD_BYTES + head.body_bytes as usize, self.block_bytes);
         let units = blocks * self.units_per_block();
         debug_assert!(units >= units_of(BATCH_HEAD_BYTES));
-        let free = |unit| match self.tag(unit) {
-            Tag::Virgin => true,
-            Tag::Of { use_number, .. } => use_number < self.use_number,
-            Tag::Damaged => false,
-        };
-        piece.holes || head.flags & BATCH_FLAG_SEAL != 0 || (from..from + units).any(free)
+        piece.holes
+            || head.flags & BATCH_FLAG_SEAL != 0
+            || (from..from + units).any(|unit| self.is_free_unit(unit))
     }
 }
 

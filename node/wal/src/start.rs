@@ -58,7 +58,7 @@ pub(crate) struct TailPlace {
 impl<D: Disk> Opener<D> {
     /// Writes and syncs the first batch of this start: start, hard state, membership, and once more the
     /// records of the last batch, which alone may never have been synced. It goes to fresh blocks; what it
-    /// replaces is left as it is and marked void by it.
+    /// replaces is left as it is and marked void by it. In a new segment a seal follows.
     ///
     /// # Errors
     /// What the disk says, or `TooLarge` for a membership no segment header holds.
@@ -78,6 +78,8 @@ impl<D: Disk> Opener<D> {
         let body_bytes = encode_body(&records).len();
         let Opener { disk, settings, mut live, pool, held_back: mut given_up, .. } = self;
         let mut current = None;
+        given_up.sort_unstable();
+        given_up.dedup();
         let link = match self.tail {
             Some(tail) if !self.has_void && !tail.is_first && tail.has_room(body_bytes) => {
                 let link = Link::Resume { block: tail.resume_block, checksum: tail.previous };
@@ -86,7 +88,6 @@ impl<D: Disk> Opener<D> {
             }
             Some(tail) if tail.is_first => {
                 live.pop_back();
-                given_up.push(tail.number);
                 Link::Segment { previous: tail.header_previous }
             }
             Some(tail) => {
@@ -101,8 +102,14 @@ impl<D: Disk> Opener<D> {
         };
         let mut writer = Writer::assemble(disk, settings, tip, live, pool);
         writer.resume(current, self.next_use, self.next_batch);
+        let is_new_segment = matches!(link, Link::Segment { .. });
         writer.write_linked(&records, BATCH_FLAG_START, link)?;
         writer.sync()?;
+        if is_new_segment {
+            // A second batch proves the first, and the header with it: the next start can go on in this
+            // segment. Without it each start of a crash loop would take another file.
+            writer.seal()?;
+        }
         assert_eq!(
             writer.last(),
             self.reset.unwrap_or(self.last),

@@ -304,3 +304,51 @@ fn short_writes_are_completed() {
     disk.power_cut(&mut |_, _| false);
     assert_eq!(Model::of(&open(&disk, None, 9).unwrap()), model);
 }
+
+#[test]
+fn starts_that_fail_one_after_the_other_lose_nothing() {
+    // Whatever the last segment holds, and however many starts fail to sync before the power goes: each
+    // leaves its batch readable and not durable.
+    for batches in 0..34 {
+        let (disk, model, writer) = begun(batches, 3_000);
+        drop(writer);
+        for failures in 0..4 {
+            let disk = disk.fork();
+            for failure in 0..failures {
+                let whole = disk.fork();
+                drop(restart(&whole, None, 2).unwrap());
+                // The sync of the start's first batch: the last of four operations, or before a seal's two.
+                let operations = whole.operations() - disk.operations();
+                let sync = if operations == 4 { operations - 1 } else { operations - 3 };
+                disk.fail_at(disk.operations() + sync, quorate_wal::DiskErrorKind::Io);
+                assert!(restart(&disk, None, 2 + failure).is_err());
+            }
+            disk.cut_at(disk.operations() + 5);
+            let cut = restart(&disk, None, 9);
+            disk.power_cut(&mut |_, sector| sector % 8 == 1);
+            let recovered =
+                open(&disk, None, 10).unwrap_or_else(|error| panic!("{batches}, {failures}: {error}"));
+            assert_eq!(
+                Model::of(&recovered),
+                model,
+                "{batches} batches, {failures} failures, {:?}",
+                cut.err()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_crash_loop_takes_no_more_files() {
+    for batches in [0, 1, 14, 15, 16] {
+        let (disk, model, writer) = begun(batches, 3_000);
+        drop(writer);
+        let files = disk.paths().len();
+        for start in 2..60 {
+            drop(restart(&disk, None, start).unwrap());
+            disk.power_cut(&mut |_, sector| sector % 2 == 0);
+        }
+        assert!(disk.paths().len() <= files + 8, "{files} files became {}", disk.paths().len());
+        assert_eq!(Model::of(&open(&disk, None, 99).unwrap()), model);
+    }
+}

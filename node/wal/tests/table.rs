@@ -15,7 +15,8 @@ use rand::{Rng, SeedableRng};
 const UNIT: usize = 4096;
 const FIRST: &str = "wal/segment-0001";
 
-/// A folder with `count` entries of 3,000 bytes, one a batch: a header, the start's batch, and one unit each.
+/// A folder with `count` entries of 3,000 bytes, one a batch: a header, the start's batch, its seal, and
+/// one unit each.
 fn log(count: u64) -> (SimDisk, Model) {
     let disk = SimDisk::new();
     let mut model = Model::founded();
@@ -30,7 +31,7 @@ fn log(count: u64) -> (SimDisk, Model) {
 
 /// Unit of the first segment where the entry stands.
 fn unit_of(index: usize) -> usize {
-    1 + index
+    2 + index
 }
 
 fn refused(disk: &SimDisk) -> WalError {
@@ -149,7 +150,7 @@ fn corrupt_before_a_later_segment() {
     // The last batch of the first segment: the second one says that it ends behind it.
     disk.flip(FIRST, (15 * UNIT + 30) * 8);
     let error = refused(&disk);
-    assert!(matches!(&error, WalError::Corrupt { offset: 61_440, after: Index(13), .. }), "{error}");
+    assert!(matches!(&error, WalError::Corrupt { offset: 61_440, after: Index(12), .. }), "{error}");
 }
 
 #[test]
