@@ -8,7 +8,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, i
 use quorate_store::{Event, EventKind, KeyValue};
 use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// One WatchResponse on its way out.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +76,8 @@ impl RunCache {
         }
         let bytes = encode_run(events);
         if bytes.len() <= CACHED_RUN_BYTES_MAX {
+            // Runs nobody waits for any more: their last watcher left without fetching them.
+            runs.retain(|(cached, _)| Arc::strong_count(cached) > 1);
             if runs.len() == CACHED_RUN_COUNT_MAX {
                 runs.pop_front();
             }
@@ -86,11 +88,11 @@ impl RunCache {
 }
 
 /// Runs kept: as many as a busy store makes between two turns of a connection. With the bytes below at
-/// most 8 MiB, and next to nothing while nobody lags.
+/// most 2 MiB, and next to nothing while nobody lags.
 const CACHED_RUN_COUNT_MAX: usize = 32;
 
-/// A longer run is encoded anew for each watcher: copying it costs more than encoding it.
-const CACHED_RUN_BYTES_MAX: usize = 256 * 1024;
+/// A longer run is encoded anew for each watcher: copying its values is what costs, either way.
+const CACHED_RUN_BYTES_MAX: usize = 64 * 1024;
 
 fn encode_run(events: &[Event]) -> Bytes {
     let mut run = BytesMut::with_capacity(events.iter().map(event_field_len).sum());
@@ -195,6 +197,10 @@ impl Encoder for WatchCodec {
         buffer.put_slice(&frame.events);
         Ok(())
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(STREAM_BUFFER_BYTES, STREAM_YIELD_BYTES)
+    }
 }
 
 impl Decoder for WatchCodec {
@@ -204,7 +210,18 @@ impl Decoder for WatchCodec {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<pb::WatchRequest>, Status> {
         pb::WatchRequest::decode(buffer).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(STREAM_BUFFER_BYTES, STREAM_YIELD_BYTES)
+    }
 }
+
+/// First size of a stream's buffers; they grow as needed. Most of a node's streams are idle watches, and
+/// the library's 8 KiB each way would be most of what they cost.
+const STREAM_BUFFER_BYTES: usize = 1_024;
+
+/// Responses are gathered up to this many bytes before the connection gets them.
+const STREAM_YIELD_BYTES: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {
