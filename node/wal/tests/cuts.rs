@@ -323,17 +323,21 @@ fn starts_that_fail_one_after_the_other_lose_nothing() {
                 disk.fail_at(disk.operations() + sync, quorate_wal::DiskErrorKind::Io);
                 assert!(restart(&disk, None, 2 + failure).is_err());
             }
-            disk.cut_at(disk.operations() + 5);
-            let cut = restart(&disk, None, 9);
-            disk.power_cut(&mut |_, sector| sector % 8 == 1);
-            let recovered =
-                open(&disk, None, 10).unwrap_or_else(|error| panic!("{batches}, {failures}: {error}"));
-            assert_eq!(
-                Model::of(&recovered),
-                model,
-                "{batches} batches, {failures} failures, {:?}",
-                cut.err()
-            );
+            // And then the power goes, during each operation of one more start.
+            for operation in 2..7 {
+                let disk = disk.fork();
+                disk.cut_at(disk.operations() + operation);
+                let cut = restart(&disk, None, 9);
+                disk.power_cut(&mut |_, sector| sector % 8 == 1);
+                let recovered =
+                    open(&disk, None, 10).unwrap_or_else(|error| panic!("{batches}, {failures}: {error}"));
+                assert_eq!(
+                    Model::of(&recovered),
+                    model,
+                    "{batches} batches, {failures} failures, {:?}",
+                    cut.err()
+                );
+            }
         }
     }
 }
