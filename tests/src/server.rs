@@ -1,0 +1,347 @@
+//! A real server process: started on a folder and a free loopback port, killed, stopped, started again.
+
+use crate::program::Program;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a start, a stop or a page may take before the test is called broken; no test measures by it.
+const LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Lines of the server's own words shown when something fails.
+const LOG_LINES_SHOWN: usize = 60;
+
+/// How a server is to be started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which program.
+    pub program: Program,
+    /// Words before the program, as an emulator and its flags.
+    pub wrapper: Vec<String>,
+    /// Flags beyond folder and addresses.
+    pub flags: Vec<String>,
+    /// The data folder; none takes a temporary one, gone with the server.
+    pub data_dir: Option<PathBuf>,
+    /// Whether the temporary folder is in memory: for tests that are not about disks.
+    pub in_memory: bool,
+}
+
+impl Options {
+    /// The program alone.
+    #[must_use]
+    pub fn new(program: Program) -> Options {
+        Options { program, wrapper: Vec::new(), flags: Vec::new(), data_dir: None, in_memory: false }
+    }
+
+    /// With flags.
+    #[must_use]
+    pub fn flags<S: Into<String>>(mut self, flags: impl IntoIterator<Item = S>) -> Options {
+        self.flags.extend(flags.into_iter().map(Into::into));
+        self
+    }
+
+    /// On this folder, which is kept.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Options {
+        self.data_dir = Some(folder.into());
+        self
+    }
+
+    /// With the temporary folder in memory where the system has one there.
+    #[must_use]
+    pub fn in_memory(mut self) -> Options {
+        self.in_memory = true;
+        self
+    }
+}
+
+/// A server; dropping it kills the process and removes its temporary folder.
+#[derive(Debug)]
+pub struct Server {
+    options: Options,
+    data_dir: PathBuf,
+    port: u16,
+    peer_port: u16,
+    child: Option<Child>,
+    /// Holds the words of all starts, and the data folder unless one was given.
+    folder: TempDir,
+}
+
+impl Server {
+    /// A fresh node of ours, ready.
+    ///
+    /// # Panics
+    /// If it does not get ready; its last lines are shown.
+    #[must_use]
+    pub fn quorated() -> Server {
+        Server::start(Options::new(Program::quorated()))
+    }
+
+    /// Starts a server and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not get ready; its last lines are shown.
+    #[must_use]
+    pub fn start(options: Options) -> Server {
+        let mut server = Server::spawn(options);
+        server.wait_ready();
+        server
+    }
+
+    /// Starts a server without waiting: for those that are not meant to get ready.
+    ///
+    /// # Panics
+    /// If the program cannot be started at all.
+    #[must_use]
+    pub fn spawn(options: Options) -> Server {
+        let memory = Path::new("/dev/shm");
+        let folder = if options.in_memory && memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
+        };
+        let folder = folder.expect("a temporary folder can be made");
+        let data_dir = options.data_dir.clone().unwrap_or_else(|| folder.path().join("data"));
+        let mut server =
+            Server { options, data_dir, port: free_port(), peer_port: free_port(), child: None, folder };
+        server.spawn_again();
+        server
+    }
+
+    /// Starts it again on the same folder and port and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it still runs, or does not get ready.
+    pub fn restart(&mut self) {
+        self.spawn_again();
+        self.wait_ready();
+    }
+
+    /// Starts it again without waiting.
+    ///
+    /// # Panics
+    /// If it still runs or cannot be started.
+    pub fn spawn_again(&mut self) {
+        assert!(self.child.is_none(), "{} still runs", self.name());
+        let log = File::options().create(true).append(true).open(self.log_path());
+        let log = log.expect("the log file can be opened");
+        let both = log.try_clone().expect("a file handle can be copied");
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(log).stderr(both);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.name()));
+        self.child = Some(child);
+    }
+
+    fn command(&self) -> Command {
+        let program = self.options.program.path();
+        let mut command = match self.options.wrapper.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
+        match &self.options.program {
+            Program::Quorated(_) => {
+                command.arg("--data-dir").arg(&self.data_dir).arg("--new-cluster");
+                command.args(["--name", "n1", "--listen-client"]).arg(format!("127.0.0.1:{}", self.port));
+            }
+            Program::Etcd(_) => {
+                let (client, peer) = (self.endpoint(), format!("http://127.0.0.1:{}", self.peer_port));
+                command.arg("--data-dir").arg(&self.data_dir).args(["--name", "n1"]);
+                command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+                command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+                command.args(["--initial-cluster", &format!("n1={peer}")]);
+            }
+        }
+        command.args(&self.options.flags);
+        command
+    }
+
+    /// Waits until `/health` says so.
+    ///
+    /// # Panics
+    /// If the process ends or never gets ready; its last lines are shown.
+    pub fn wait_ready(&mut self) {
+        let began = Instant::now();
+        while !self.is_healthy() {
+            if let Some(status) = self.try_wait() {
+                panic!("{} ended before it was ready: {status}\n{}", self.name(), self.last_lines());
+            }
+            assert!(began.elapsed() < LIMIT, "{} never got ready\n{}", self.name(), self.last_lines());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn is_healthy(&self) -> bool {
+        let page = self.try_page("/health");
+        page.is_ok_and(|body| body.contains("\"health\":\"true\"") || body.contains("\"health\": \"true\""))
+    }
+
+    /// An HTTP page of the client port, body only.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    #[must_use]
+    pub fn page(&self, path: &str) -> String {
+        self.try_page(path)
+            .unwrap_or_else(|error| panic!("{}{path}: {error}\n{}", self.endpoint(), self.last_lines()))
+    }
+
+    /// An HTTP page of the client port, body only, whatever the status.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn try_page(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.address(), LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        Ok(body.to_owned())
+    }
+
+    /// One figure of `/metrics`, by its whole name with labels; none if it is not there.
+    ///
+    /// # Panics
+    /// If the page cannot be had.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let page = self.page("/metrics");
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
+    /// Kills it as a power cut of the board would end it: SIGKILL, and gone when this returns.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("one's own child can be killed");
+        child.wait().expect("one's own child can be waited for");
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Panics
+    /// If it does not run or does not end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        kill_process(self.pid(), Signal::TERM).expect("one's own child can be signalled");
+        self.wait_exit()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.try_wait() {
+                self.child = None;
+                return status;
+            }
+            assert!(began.elapsed() < LIMIT, "{} does not end\n{}", self.name(), self.last_lines());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("one's own child can be asked")
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("it runs"))
+    }
+
+    /// Where clients dial: `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// The client address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// All it said since its first start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The end of what it said.
+    #[must_use]
+    pub fn last_lines(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn name(&self) -> String {
+        self.options.program.path().display().to_string()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        // It may have ended by itself; either way it is reaped.
+        child.kill().ok();
+        let status = child.wait().ok();
+        if std::thread::panicking() {
+            let signal = status.and_then(|status| status.signal());
+            eprintln!("--- {} (ended by signal {signal:?}) said last:\n{}", self.name(), self.last_lines());
+        }
+    }
+}
+
+/// Where test servers listen: below the ports the system hands to outgoing connections, so that no client of
+/// another test takes one while its server is between two starts.
+const PORTS: Range<u16> = 12_000..32_000;
+
+/// A port nobody listens on.
+fn free_port() -> u16 {
+    loop {
+        let port =
+            PORTS.start + u16::try_from(random() % u64::from(PORTS.end - PORTS.start)).expect("below 65536");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Any number: the standard library's hasher starts from a fresh one each time.
+fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
