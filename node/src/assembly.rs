@@ -80,6 +80,7 @@ impl Assembly {
             jobs: background_out,
             inbox: inbox.clone(),
             wal: wal_in.clone(),
+            health: Arc::clone(&health),
             metrics: metrics.clone(),
         };
         let wal =

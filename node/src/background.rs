@@ -1,6 +1,7 @@
 //! The background thread: fills segments with zeros before they are needed, writes images. In small
 //! pieces, each synced, each followed by a pause, so that the card is free for the wal's syncs.
 
+use crate::disk_health::DiskHealth;
 use crate::inbox::{ExportSlice, ExportStart, Inbound, Inbox, Reply};
 use crate::metrics::Metrics;
 use crate::wal_worker::WalRequest;
@@ -9,12 +10,19 @@ use quorate_api::Refusal;
 use quorate_types::HardState;
 use quorate_types::limits::IMAGE_TRIGGER_BYTES_MIN;
 use quorate_wal::{Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
-/// After each piece the thread rests this many times as long as the piece took: it has the card for a
-/// fifth of the time at most.
+/// While puts are under way the thread rests, after each piece, this many times as long as the piece took:
+/// it has the card for a fifth of the time at most.
 const REST_TIMES: u32 = 4;
+
+/// While nobody puts, it rests a quarter of the time a piece took: whoever comes waits for one piece.
+const REST_PART_IDLE: u32 = 4;
+
+/// No put for this long is "nobody puts".
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes between two syncs of what is written in the background: what a wal sync may have to wait for
 /// on a card of 10 MB/s is then 50 ms.
@@ -51,6 +59,8 @@ pub struct Background<D: Disk> {
     pub inbox: Inbox,
     /// The wal thread.
     pub wal: Sender<WalRequest>,
+    /// What the log's syncs say: whether anybody waits for the card.
+    pub health: Arc<DiskHealth>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -93,7 +103,7 @@ impl<D: Disk> Background<D> {
             if pace.is_piece_full(bytes) {
                 preparer.sync_so_far()?;
                 self.metrics.syncs.inc();
-                pace.rest();
+                pace.rest(&self.health);
             }
         }
     }
@@ -134,7 +144,7 @@ impl<D: Disk> Background<D> {
             if pace.is_piece_full(bytes) {
                 writer.sync_so_far().map_err(say)?;
                 self.metrics.syncs.inc();
-                pace.rest();
+                pace.rest(&self.health);
             }
         }
     }
@@ -156,8 +166,11 @@ impl Pace {
         self.bytes >= PIECE_BYTES
     }
 
-    fn rest(&mut self) {
-        std::thread::sleep((self.began.elapsed() * REST_TIMES).min(REST_MAX));
+    fn rest(&mut self, health: &DiskHealth) {
+        let took = self.began.elapsed();
+        let is_idle = health.in_flight().is_none() && health.since_last_sync().is_none_or(|since| since > IDLE_AFTER);
+        let rest = if is_idle { took / REST_PART_IDLE } else { took * REST_TIMES };
+        std::thread::sleep(rest.min(REST_MAX));
         *self = Pace::start();
     }
 }

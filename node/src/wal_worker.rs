@@ -79,6 +79,8 @@ pub struct WalWorker<D: Disk> {
     /// What of the writer's own counts the metrics have.
     bytes_counted: u64,
     syncs_counted: u64,
+    /// Written beside the next entries: it only spares a later start a look.
+    image_mark: Option<Record>,
 }
 
 /// Whether the thread goes on.
@@ -97,6 +99,7 @@ struct Gathered {
     last: Option<Position>,
     commit_hint: Index,
     probes: Vec<Reply<()>>,
+    trim: Option<Position>,
     stop: bool,
 }
 
@@ -121,7 +124,17 @@ impl<D: Disk> WalWorker<D> {
         health: Arc<DiskHealth>,
         metrics: Metrics,
     ) -> WalWorker<D> {
-        WalWorker { writer, requests, inbox, background, health, metrics, bytes_counted: 0, syncs_counted: 0 }
+        WalWorker {
+            writer,
+            requests,
+            inbox,
+            background,
+            health,
+            metrics,
+            bytes_counted: 0,
+            syncs_counted: 0,
+            image_mark: None,
+        }
     }
 
     /// Runs until told to stop or until the card fails; tells the driver either way.
@@ -215,9 +228,9 @@ impl<D: Disk> WalWorker<D> {
             }
             WalRequest::Probe(reply) => gathered.probes.push(reply),
             WalRequest::Trim { position, number, bytes } => {
-                let released = self.writer.trim(position);
-                tracing::info!(%position, bytes, released, "image is durable, log trimmed");
-                gathered.batch.push(Record::ImageMark { position, number });
+                gathered.trim = Some(position);
+                self.image_mark = Some(Record::ImageMark { position, number });
+                tracing::info!(%position, bytes, "image is durable");
             }
             WalRequest::Spare(spare) => self.writer.give_spare(&spare),
             WalRequest::SpareFailed => self.writer.give_up_spare(),
@@ -230,8 +243,15 @@ impl<D: Disk> WalWorker<D> {
 impl<D: Disk> WalWorker<D> {
     /// One write, one sync, then the answers. A stop seals what was written and ends.
     fn make_durable(&mut self, mut gathered: Gathered) -> Result<Next, WalError> {
+        if let Some(position) = gathered.trim {
+            let released = self.writer.trim(position)?;
+            tracing::info!(%position, released, "log trimmed");
+        }
         if let Some(last) = gathered.last {
             gathered.batch.push(Record::CommitHint(gathered.commit_hint));
+            if let Some(mark) = self.image_mark.take() {
+                gathered.batch.push(mark);
+            }
             self.writer.write(&gathered.batch)?;
             self.sync(|writer| writer.sync().map(drop))?;
             self.metrics

@@ -48,13 +48,11 @@ impl<D: Disk> Preparer<D> {
     /// # Errors
     /// What the disk says. Not to be called again after it.
     pub fn step(&mut self) -> Result<Option<Spare>, WalError> {
-        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         let number = self.order.number;
         if self.written < self.order.bytes {
-            let left = usize::try_from(self.order.bytes - self.written).unwrap_or(usize::MAX);
-            let piece = &ZEROS[..left.min(Self::STEP_BYTES)];
-            write_all_at(&mut self.file, &temporary_path(number), self.written, piece)?;
-            self.written += piece.len() as u64;
+            let piece = (self.order.bytes - self.written).min(Self::STEP_BYTES as u64);
+            fill_with_zeros(&mut self.file, &temporary_path(number), self.written, piece)?;
+            self.written += piece;
             return Ok(None);
         }
         self.file.sync_data()?;
@@ -70,6 +68,23 @@ impl<D: Disk> Preparer<D> {
     pub fn sync_so_far(&mut self) -> Result<(), WalError> {
         Ok(self.file.sync_data()?)
     }
+}
+
+/// Writes that many zeros at `offset`, in pieces.
+pub(crate) fn fill_with_zeros<F: DiskFile>(
+    file: &mut F,
+    path: &str,
+    offset: u64,
+    bytes: u64,
+) -> Result<(), WalError> {
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let mut written = 0;
+    while written < bytes {
+        let piece = usize::try_from(bytes - written).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+        write_all_at(file, path, offset + written, &ZEROS[..piece])?;
+        written += piece as u64;
+    }
+    Ok(())
 }
 
 /// Files ready for use, oldest first, and how many there shall be.

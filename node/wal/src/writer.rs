@@ -8,7 +8,7 @@ use crate::format::{
     BATCH_FLAG_SEAL, BATCH_HEAD_BYTES, HEADER_BODY_BYTES_MAX, HEADER_BYTES, UNIT_PAYLOAD_BYTES, UnitWriter,
     blocks_of, crc32c,
 };
-use crate::pool::{Pool, Spare, SpareOrder};
+use crate::pool::{Pool, Spare, SpareOrder, fill_with_zeros};
 use crate::reader::Reader;
 use crate::record::Record;
 use crate::recovery::lowest_of;
@@ -33,6 +33,8 @@ pub struct Writer<D: Disk> {
     latched: Option<WalError>,
     bytes_written: u64,
     sync_count: u64,
+    /// Segments made on the spot in a row.
+    stopgaps: u32,
 }
 
 /// What a sync made durable: everything written before.
@@ -114,17 +116,27 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Everything up to `image` is in a durable image: segments that hold nothing later are used again.
-    /// Costs nothing on the card. Answers how many were released.
+    /// Costs nothing on the card, but for stopgaps, which are removed. Answers how many were released.
+    ///
+    /// # Errors
+    /// What the disk says: final.
     ///
     /// # Panics
     /// If a batch is not synced: the newest header must be on the card before an older one goes (rule 4).
-    pub fn trim(&mut self, image: Position) -> usize {
+    pub fn trim(&mut self, image: Position) -> Result<usize, WalError> {
+        self.refuse_if_latched()?;
         assert!(self.pending.is_none(), "trim comes between a sync and the next write");
         let count = trim::released(&self.live, image.index);
-        for segment in self.live.drain(..count) {
-            self.pool.release(segment.number);
+        let released: Vec<u32> = self.live.drain(..count).map(|segment| segment.number).collect();
+        let mut removed = false;
+        for number in released {
+            removed |= self.retire(number);
         }
-        count
+        if removed {
+            let result = self.disk.sync_dir("wal").map_err(WalError::from);
+            self.latch(result)?;
+        }
+        Ok(count)
     }
 
     /// A new file to be zero-filled by a `Preparer`, if there are too few. One at a time: the answer is
@@ -225,6 +237,7 @@ impl<D: Disk> Writer<D> {
             latched: None,
             bytes_written: 0,
             sync_count: 0,
+            stopgaps: 0,
         }
     }
 
@@ -238,8 +251,20 @@ impl<D: Disk> Writer<D> {
     /// A file that was held back can be used again, unless the log goes through it.
     pub(crate) fn release_unless_live(&mut self, number: u32) {
         if self.live.iter().all(|segment| segment.number != number) {
-            self.pool.release(number);
+            self.retire(number);
         }
+    }
+
+    /// Lets a file go: a whole segment is used again, a stopgap is removed. True for the latter; a name
+    /// that stays after a power cut is found at the next start, and removed then.
+    fn retire(&mut self, number: u32) -> bool {
+        let path = path_of(number);
+        let bytes = self.disk.open(&path).and_then(|file| file.bytes());
+        if bytes == Ok(self.settings.segment_bytes) {
+            self.pool.release(number);
+            return false;
+        }
+        self.disk.remove(&path).is_ok()
     }
 
     pub(crate) fn write_linked(
@@ -322,7 +347,7 @@ impl<D: Disk> Writer<D> {
         buffer: &mut Vec<u8>,
     ) -> Result<(), WalError> {
         let Settings { segment_bytes, block_bytes, .. } = self.settings;
-        let header = Header {
+        let mut header = Header {
             use_number: self.next_use,
             block_bytes,
             segment_bytes,
@@ -345,8 +370,13 @@ impl<D: Disk> Writer<D> {
         }
         let (file, number) = match self.pool.take() {
             Some(number) => (self.disk.open(&path_of(number))?, number),
-            None => self.make_segment()?,
+            None => {
+                header.segment_bytes = stopgap_bytes(bytes, self.stopgaps, &self.settings);
+                self.make_stopgap(header.segment_bytes)?
+            }
         };
+        let segment_bytes = header.segment_bytes;
+        self.stopgaps = if segment_bytes < self.settings.segment_bytes { self.stopgaps + 1 } else { 0 };
         let checksum = header.encode(buffer);
         self.current = Some(Open {
             file,
@@ -371,13 +401,18 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// No file is ready: one that grows is slower and as safe. Its name is durable before anything in it
-    /// counts.
-    fn make_segment(&mut self) -> Result<(D::File, u32), WalError> {
+    /// No file is ready: a short one is filled with zeros here and now, so that the first start and a
+    /// burst pay one flush a sync like everybody. Its name is durable before anything in it counts.
+    fn make_stopgap(&mut self, bytes: u64) -> Result<(D::File, u32), WalError> {
         let number = self.pool.name();
-        let mut file = self.disk.create(&path_of(number))?;
-        file.allocate(self.settings.segment_bytes)?;
+        let path = path_of(number);
+        let mut file = self.disk.create(&path)?;
+        file.allocate(bytes)?;
+        fill_with_zeros(&mut file, &path, 0, bytes)?;
+        file.sync_data()?;
         self.disk.sync_dir("wal")?;
+        self.bytes_written += bytes;
+        self.sync_count += 1;
         Ok((file, number))
     }
 
@@ -391,6 +426,18 @@ impl<D: Disk> Writer<D> {
         }
         result
     }
+}
+
+/// Shortest segment made on the spot: what a card of 10 MB/s fills within the time of one flush.
+const STOPGAP_BYTES: u64 = 256 * 1024;
+
+/// Bytes of a segment made on the spot for a first batch of `bytes`: twice as long as the last such one, so that a
+/// log that outruns the making of spares soon has whole segments.
+fn stopgap_bytes(bytes: u64, stopgaps: u32, settings: &Settings) -> u64 {
+    let block_bytes = u64::from(settings.block_bytes);
+    let doubled = STOPGAP_BYTES.saturating_mul(1 << stopgaps.min(30));
+    let wanted = doubled.max(bytes.saturating_mul(2));
+    (wanted.div_ceil(block_bytes) * block_bytes).min(settings.segment_bytes)
 }
 
 /// What the log says at its very end: the facts a new segment's header needs.

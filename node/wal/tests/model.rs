@@ -110,7 +110,7 @@ impl Node {
         for _ in 0..steps {
             match self.rng.random_range(0..20) {
                 0 => writer.seal()?,
-                1 => self.trim(writer),
+                1 => self.trim(writer)?,
                 2 => self.spare(writer)?,
                 3 => self.fetch(writer),
                 4 => self.reset(writer)?,
@@ -165,7 +165,7 @@ impl Node {
     }
 
     /// An image of a part of the log is durable; older segments are used again.
-    fn trim(&mut self, writer: &mut Writer<SimDisk>) {
+    fn trim(&mut self, writer: &mut Writer<SimDisk>) -> Result<(), WalError> {
         let last = self.model.last();
         let floor = self.image.as_ref().map_or(at(0, 0), |image| image.position);
         let position = if self.rng.random_bool(0.5) || self.model.entries.is_empty() {
@@ -176,8 +176,9 @@ impl Node {
         };
         if position.index > floor.index && position.index >= self.model.base.index {
             self.image = Some(image(position, self.start));
-            writer.trim(position);
+            writer.trim(position)?;
         }
+        Ok(())
     }
 
     /// An image from elsewhere leads the log: durable first, then recorded, or found at the next start.
@@ -194,7 +195,7 @@ impl Node {
         writer.write(&batch(&records))?;
         writer.sync()?;
         self.model = self.pending.clone();
-        writer.trim(position);
+        writer.trim(position)?;
         Ok(())
     }
 

@@ -202,7 +202,7 @@ fn gap() {
     // The log was trimmed after an image that is not there any more.
     let (disk, _) = log(20);
     let mut writer = restart(&disk, None, 2).unwrap();
-    assert_eq!(writer.trim(at(1, 18)), 1);
+    assert_eq!(writer.trim(at(1, 18)).unwrap(), 1);
     for index in 21..36 {
         append(&mut writer, &[Record::Entry(entry(at(1, index), 3_000, 0))]).unwrap();
     }

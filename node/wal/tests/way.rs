@@ -86,7 +86,7 @@ fn a_log_on_a_real_folder_survives_restarts_and_trims() {
             let mut images = ImageWriter::create(disk.clone(), &head).unwrap();
             images.write(&vec![7; 200_000]).unwrap();
             images.finish().unwrap();
-            writer.trim(position);
+            writer.trim(position).unwrap();
             assert!(matches!(writer.reader().fetch(Index(1), Index(2), 1), Err(WalError::Trimmed { .. })));
             image = Some(head);
         }
