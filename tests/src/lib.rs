@@ -10,3 +10,4 @@ pub mod crash;
 pub mod program;
 pub mod server;
 pub mod skip;
+pub mod suites;
