@@ -266,11 +266,11 @@ impl Segment {
             if let Some((sequence, first)) = ours {
                 rubble.sequence_max = rubble.sequence_max.max(sequence);
                 if piece.sequence.is_some_and(|of_piece| of_piece != sequence) {
-                    // The hole between two pieces belongs to the later one only if its first unit is gone.
-                    piece.holes |= holes && first;
-                    holes &= !first;
                     rubble.count(self.is_lost(&piece));
                     piece = Piece::default();
+                    // A hole before a piece's first unit is not its own. The piece before shows its end
+                    // by its head, or is known to be lost for want of it.
+                    holes &= !first;
                 }
                 piece.sequence = Some(sequence);
                 if first {
