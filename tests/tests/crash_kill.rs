@@ -74,7 +74,8 @@ impl Rounds {
         // Mostly only what is new is read again; now and then all of the history.
         let known = self.judge.revision();
         let from = if round.is_multiple_of(10) { 0 } else { known - self.random.random_range(0..200) };
-        let judged = self.judge.judge(&self.server.endpoint(), attempts, from);
+        let endpoint = self.server.endpoint();
+        let judged = self.judge.judge(&endpoint, attempts, from);
         if let Err(error) = self.runtime.block_on(judged) {
             panic!("round {round} ({moment:?}, {shape:?}, seed {seed}): {error:#}");
         }
@@ -115,8 +116,10 @@ impl Rounds {
                 until("changes", || load.tally.acknowledged.load(Ordering::Relaxed) >= least);
             }
             Moment::Rotation => {
-                let before = newest_use(&folder);
-                until("another segment", || newest_use(&folder) != before);
+                for _ in 0..self.random.random_range(1..4) {
+                    let before = newest_use(&folder);
+                    until("another segment", || newest_use(&folder) != before);
+                }
             }
             Moment::Image => {
                 until("an image", || files(&folder.join("image")).iter().any(|name| name.ends_with(".tmp")));

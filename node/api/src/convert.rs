@@ -115,7 +115,8 @@ fn txn_operation(wire: pb::RequestOp, operations_max: usize) -> Result<TxnOperat
 
 /// One condition. The target decides which figure counts; one that was not given counts as zero. Numbers
 /// the wire does not name are no error in etcd: an unknown result always holds, an unknown target
-/// compares equal. Both become a compare of the version, which is never negative, that has that outcome.
+/// compares equal. Both become a compare of the version, which is never negative, that has that outcome. An
+/// unknown result still needs a value to be there to be compared.
 fn compare(wire: pb::Compare) -> Result<Compare, StoreError> {
     use pb::compare::{CompareResult, CompareTarget as Target, TargetUnion};
     if wire.key.is_empty() {
@@ -157,6 +158,7 @@ fn compare(wire: pb::Compare) -> Result<Compare, StoreError> {
     };
     let (operator, target) = match (operator, target) {
         (Some(operator), Some(target)) => (operator, target),
+        (None, Some(CompareTarget::Value(_))) => (CompareOperator::Greater, CompareTarget::Version(0)),
         (None, _) | (Some(CompareOperator::Equal), None) => HOLDS,
         (Some(CompareOperator::Greater | CompareOperator::Less | CompareOperator::NotEqual), None) => FAILS,
     };
