@@ -7,7 +7,8 @@ mod common;
 use common::{IDENTITY, Model, SETTINGS, append, at, batch, entry, guard_units, membership, open, restart};
 use quorate_types::{HardState, Position};
 use quorate_wal::disk::sim::SimDisk;
-use quorate_wal::{Record, Tail, WalError, Writer};
+use quorate_wal::disk::{Disk, DiskFile};
+use quorate_wal::{Record, Settings, Tail, WalError, Writer, recover};
 
 /// A log with some acknowledged batches, its model, and the writer to go on.
 fn begun(batches: u64, bytes: usize) -> (SimDisk, Model, Writer<SimDisk>) {
@@ -94,7 +95,7 @@ fn a_rotation_into_a_used_file_is_whole_or_not_there() {
     let (disk, mut model, mut writer) = begun(28, 3_000);
     // Two segments are full; everything but the tail is trimmed, so that the next file is a used one.
     let position = model.last();
-    assert!(writer.trim(position) >= 1);
+    assert!(writer.trim(position).unwrap() >= 1);
     let head = common::image(position, writer.start());
     let mut index = position.index.0;
     loop {
@@ -283,7 +284,7 @@ fn steady_state_is_one_write_and_one_sync_and_no_metadata() {
     for round in 1..=200 {
         let index = put(&mut writer);
         if round % 20 == 0 {
-            writer.trim(at(1, index));
+            writer.trim(at(1, index)).unwrap();
         }
     }
     let after = disk.counters();
@@ -408,4 +409,38 @@ fn a_crash_loop_takes_no_more_files() {
         assert!(disk.paths().len() <= files + 8, "{files} files became {}", disk.paths().len());
         assert_eq!(Model::of(&open(&disk, None, 99).unwrap()), model);
     }
+}
+
+/// Without a spare the log makes short segments, zero-filled here and now, each twice as long; an image
+/// lets them go for good.
+#[test]
+fn stopgaps_bridge_until_spares_come() {
+    let disk = SimDisk::new();
+    let settings = Settings { segment_bytes: 4 * 1024 * 1024, block_bytes: 4096, pool_count: 4 };
+    let mut writer = recover(disk.clone(), settings, None, None, 1)
+        .unwrap()
+        .opener
+        .begin(IDENTITY, membership("n"), HardState::default())
+        .unwrap();
+    let sizes = || -> Vec<u64> {
+        let mut names = disk.list("wal").unwrap();
+        names.sort();
+        names.iter().map(|name| disk.open(&format!("wal/{name}")).unwrap().bytes().unwrap()).collect()
+    };
+    assert_eq!(sizes(), [256 * 1024]);
+    let mut index = 0;
+    while sizes().len() < 3 {
+        index += 1;
+        append(&mut writer, &[Record::Entry(entry(at(1, index), 60_000, 1))]).unwrap();
+    }
+    assert_eq!(sizes(), [256 * 1024, 512 * 1024, 1024 * 1024]);
+    let metadata = disk.counters().metadata;
+    append(&mut writer, &[Record::Entry(entry(at(1, index + 1), 100, 1))]).unwrap();
+    assert_eq!(disk.counters().metadata, metadata, "a stopgap is written like any segment");
+    assert_eq!(writer.trim(at(1, index)).unwrap(), 2);
+    assert_eq!(sizes(), [1024 * 1024], "only whole segments are used again");
+    let image = common::image(at(1, index), writer.start());
+    drop(writer);
+    let recovered = recover(disk.clone(), settings, None, Some(&image), 2).unwrap();
+    assert_eq!(recovered.entries.last().map(|entry| entry.position), Some(at(1, index + 1)));
 }
