@@ -16,11 +16,19 @@ impl Driver {
             }
             Read::Txn(txn) => self.store.txn_read(&txn).map(ReadOutcome::Txn),
             Read::Lease { id, keys } => Ok(ReadOutcome::Lease(self.lease_answer(id, keys))),
-            Read::Leases => Ok(ReadOutcome::Leases(self.store.leases().map(|lease| lease.id).collect())),
+            Read::Leases => Ok(ReadOutcome::Leases(self.leases_by_end())),
             Read::Alarms => Ok(ReadOutcome::Alarms(self.store.alarms())),
             Read::HashKv(revision) => return self.hash_begin(revision, reply),
         };
         reply.send(outcome.map(|outcome| self.answer(outcome)).map_err(Refusal::Store));
+    }
+
+    /// In etcd's order: the one that ends next comes first.
+    fn leases_by_end(&self) -> Vec<LeaseId> {
+        let mut ids: Vec<LeaseId> = self.store.leases().map(|lease| lease.id).collect();
+        let now = self.clock.cluster_time();
+        ids.sort_by_cached_key(|id| self.leases.remaining_ms(*id, now));
+        ids
     }
 
     fn lease_answer(&self, id: LeaseId, keys: bool) -> Option<LeaseAnswer> {

@@ -105,7 +105,7 @@ impl Generator {
     }
 
     fn key(&mut self) -> Bytes {
-        if self.random.random_ratio(1, 60) { Bytes::new() } else { self.some_key() }
+        if self.random.random_ratio(1, 120) { Bytes::new() } else { self.some_key() }
     }
 
     pub(crate) fn some_key(&mut self) -> Bytes {
@@ -173,8 +173,8 @@ impl Generator {
     }
 
     fn put(&mut self) -> pb::PutRequest {
-        let ignore_value = self.chance(12);
-        let ignore_lease = self.chance(12);
+        let ignore_value = self.chance(8);
+        let ignore_lease = self.chance(8);
         let large = self.random.random_ratio(1, 400);
         pb::PutRequest {
             key: self.key(),

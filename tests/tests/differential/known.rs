@@ -36,7 +36,8 @@ pub(crate) fn is_known(version: Version, question: &Question, node: &Told, etcd:
         (Question::HashKv(asked), _) => {
             let Told::HashKv(node) = node else { return false };
             let told_before = matches!(etcd, Told::HashKv(etcd) if etcd.header == node.header);
-            let refused = version == Version::V3_4 && matches!(etcd, Told::Refused(tonic::Code::OutOfRange, _));
+            let refused =
+                version == Version::V3_4 && matches!(etcd, Told::Refused(tonic::Code::OutOfRange, _));
             node.compact_revision == asked.revision && (told_before || refused)
         }
         _ => false,
