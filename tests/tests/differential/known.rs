@@ -31,15 +31,20 @@ pub(crate) fn is_known(version: Version, question: &Question, node: &Told, etcd:
         (Question::Alarm(_), Told::Alarm(etcd)) if version == Version::V3_4 && etcd.header.is_none() => {
             matches!(node, Told::Alarm(node) if node.alarms == etcd.alarms)
         }
-        // At exactly the compacted revision etcd 3.5 gives the hash it took while compacting, with the revision
-        // compacted before that one; 3.4 counts the revision as compacted.
-        (Question::HashKv(asked), _) => {
-            let Told::HashKv(node) = node else { return false };
-            let told_before = matches!(etcd, Told::HashKv(etcd) if etcd.header == node.header);
-            let refused =
-                version == Version::V3_4 && matches!(etcd, Told::Refused(tonic::Code::OutOfRange, _));
-            node.compact_revision == asked.revision && (told_before || refused)
-        }
+        // Of revisions it compacted at, etcd 3.5 keeps the hash taken while compacting, with the revision
+        // compacted before that one; 3.4 counts the compacted revision itself as gone.
+        (Question::HashKv(asked), _) => match (node, etcd) {
+            (Told::HashKv(node), Told::HashKv(etcd)) => {
+                node.compact_revision == asked.revision && node.header == etcd.header
+            }
+            (Told::HashKv(node), Told::Refused(tonic::Code::OutOfRange, _)) => {
+                version == Version::V3_4 && node.compact_revision == asked.revision
+            }
+            (Told::Refused(tonic::Code::OutOfRange, _), Told::HashKv(etcd)) => {
+                version == Version::V3_5 && etcd.compact_revision < asked.revision
+            }
+            _ => false,
+        },
         _ => false,
     }
 }
