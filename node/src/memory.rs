@@ -56,8 +56,8 @@ fn cgroup_limit() -> Option<u64> {
 /// Keeps the program and its working set in memory, so that no page of either waits for a stalled card.
 ///
 /// What is mapped at this moment (text, data) is read in now; what comes later is locked when touched,
-/// not in advance, so that thread stacks cost what they use. Answers what a log line should say if that
-/// was not allowed.
+/// not in advance. To be called before the first thread: the stacks of those that run already would be
+/// read in whole. Answers what a log line should say if locking was not allowed.
 ///
 /// # Errors
 /// A sentence with what to grant. The node runs on without.

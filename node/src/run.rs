@@ -58,6 +58,8 @@ impl ExitReason {
 /// Runs a node until it is told to stop (SIGTERM, SIGINT) or its card fails.
 #[must_use]
 pub fn run(config: &Config) -> ExitReason {
+    // Before any thread: what is mapped now is read in whole, and a thread's stack should cost what it uses.
+    let locked = memory::lock();
     let guard = match log::start(config.log_format, &config.log_filter) {
         Ok(guard) => guard,
         Err(error) => {
@@ -65,6 +67,9 @@ pub fn run(config: &Config) -> ExitReason {
             return ExitReason::BadSettings;
         }
     };
+    if let Err(words) = locked {
+        tracing::warn!("{words}");
+    }
     let reason = match start(config) {
         Ok(workers) => workers.wait(),
         Err((reason, words)) => {
@@ -109,9 +114,6 @@ fn start(config: &Config) -> Result<Workers, StartError> {
     let serving =
         runtime.spawn(quorate_api::serve(listeners, node.backend(), node.api_metrics.clone(), stop));
     let (driver_end, threads) = node.spawn(inbound).map_err(cannot("a thread cannot be started"))?;
-    if let Err(words) = memory::lock() {
-        tracing::warn!("{words}");
-    }
     for listen in &config.listen_client {
         if !listen.tls && !listen.address.ip().is_loopback() {
             tracing::warn!(
