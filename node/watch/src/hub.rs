@@ -46,9 +46,20 @@ pub(crate) struct Stream {
     lagging_count: usize,
     /// Lagging watchers that wait for credit.
     waiting: Vec<Slot>,
+    /// Watchers that asked for a start to come, by it. One that was reached meanwhile may still stand here.
+    starts_to_come: BTreeSet<(i64, Slot)>,
 }
 
 impl Stream {
+    /// Whether a client waits for a start beyond this revision: to be told of less would take it back.
+    fn awaits_start(&mut self, revision: i64) -> bool {
+        let awaits = self.starts_to_come.last().is_some_and(|(start, _)| *start > revision);
+        if !awaits {
+            self.starts_to_come.clear();
+        }
+        awaits
+    }
+
     pub(crate) fn has_credit(&self) -> bool {
         self.bytes_out < limits::WATCH_STREAM_BYTES_MAX
     }
@@ -105,6 +116,7 @@ impl Hub {
             bytes_out: 0,
             lagging_count: 0,
             waiting: Vec::new(),
+            starts_to_come: BTreeSet::new(),
         });
         let before = self.names.insert(name, slot);
         assert!(before.is_none(), "stream ids are never reused");
@@ -169,7 +181,12 @@ impl Hub {
         let stream = self.streams.get_mut(stream).expect("the caller looked it up");
         stream.watchers.insert(id, slot);
         match place {
-            Place::Synced { .. } => self.interests.insert(&range, view, slot),
+            Place::Synced { from } => {
+                if request.revision_start == from {
+                    stream.starts_to_come.insert((from, slot));
+                }
+                self.interests.insert(&range, view, slot);
+            }
             Place::Lagging { .. } => {
                 stream.lagging_count += 1;
                 self.turns.push_back(slot);
@@ -223,7 +240,10 @@ impl Hub {
         let stream = self.streams.get_mut(watcher.stream).expect("a watcher's stream outlives it");
         stream.watchers.remove(&watcher.id);
         match watcher.place {
-            Place::Synced { .. } => self.interests.remove(&watcher.range, watcher.view, slot),
+            Place::Synced { from } => {
+                stream.starts_to_come.remove(&(from, slot));
+                self.interests.remove(&watcher.range, watcher.view, slot);
+            }
             Place::Lagging { .. } => {
                 stream.lagging_count -= 1;
                 stream.waiting.retain(|waiting| *waiting != slot);
@@ -235,8 +255,9 @@ impl Hub {
     }
 
     /// The client asks how far its watchers are. Answered as soon as all of them are synced, which may be
-    /// later; asking twice meanwhile changes nothing. A stream without watchers is not answered, and one
-    /// that waits for a revision to come is no hindrance, both as seen with etcd 3.5.16.
+    /// later; asking twice meanwhile changes nothing. A stream without watchers is not answered, as seen with
+    /// etcd 3.5.16. While one waits for a start to come nobody is: told the revision of today, its client would
+    /// go back behind the one it named (etcd withholds it since 3.5.22).
     pub fn progress(&mut self, name: StreamId) {
         let Some(&slot) = self.names.get(&name) else { return };
         self.progress_wanted.insert(slot);
@@ -248,12 +269,12 @@ impl Hub {
         if !self.progress_wanted.contains(&slot) {
             return;
         }
-        let stream = self.streams.get(slot).expect("closing a stream forgets its wish");
+        let stream = self.streams.get_mut(slot).expect("closing a stream forgets its wish");
         if stream.watchers.is_empty() {
             self.progress_wanted.remove(&slot);
             return;
         }
-        if stream.lagging_count > 0 || !stream.has_credit() {
+        if stream.lagging_count > 0 || !stream.has_credit() || stream.awaits_start(self.revision) {
             return;
         }
         let delivery = Delivery::Progress { id: WatchId::ALL, revision: Revision(self.revision) };
@@ -261,8 +282,8 @@ impl Hub {
         self.progress_wanted.remove(&slot);
     }
 
-    /// A round of periodic progress: tells each watcher that asked for it, is synced, and was told nothing
-    /// since the last round. How often is the hall's matter (etcd: every ten minutes).
+    /// A round of periodic progress: tells each watcher that asked for it, is synced, does not wait for a start
+    /// to come, and was told nothing since the last round. How often is the hall's matter (etcd: every ten minutes).
     pub fn notify_progress(&mut self) {
         let mut due = Vec::new();
         for (slot, watcher) in self.watchers.iter() {
@@ -273,9 +294,14 @@ impl Hub {
         for slot in due {
             let watcher = self.watchers.get_mut(slot).expect("just seen");
             let was_told = core::mem::replace(&mut watcher.told, false);
-            let is_synced = matches!(watcher.place, Place::Synced { .. });
             let stream = self.streams.get(watcher.stream).expect("a watcher's stream outlives it");
-            if !was_told && is_synced && stream.has_credit() {
+            let is_due = match watcher.place {
+                Place::Synced { from } => {
+                    from <= self.revision || !stream.starts_to_come.contains(&(from, slot))
+                }
+                Place::Lagging { .. } => false,
+            };
+            if !was_told && is_due && stream.has_credit() {
                 let delivery = Delivery::Progress { id: watcher.id, revision: Revision(self.revision) };
                 self.outbox.push((stream.name, delivery));
             }
@@ -317,10 +343,11 @@ impl Hub {
     /// A synced watcher begins to lag: it was told everything below `next`.
     fn fall_back(&mut self, slot: Slot, next: i64) {
         let watcher = self.watchers.get_mut(slot).expect("the caller looked it up");
-        assert!(matches!(watcher.place, Place::Synced { .. }), "only who was synced can fall back");
+        let Place::Synced { from } = watcher.place else { unreachable!("only who was synced can fall back") };
         watcher.place = Place::Lagging { next };
         self.interests.remove(&watcher.range, watcher.view, slot);
         let stream = self.streams.get_mut(watcher.stream).expect("a watcher's stream outlives it");
+        stream.starts_to_come.remove(&(from, slot));
         stream.lagging_count += 1;
         if stream.has_credit() {
             self.turns.push_back(slot);

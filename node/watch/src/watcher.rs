@@ -25,7 +25,8 @@ pub struct WatchRequest {
     pub id: Option<WatchId>,
     /// Which keys.
     pub range: KeyRange,
-    /// First revision of interest; zero is from now on, less is refused as compacted (etcd 3.5.16 does so).
+    /// First revision of interest; zero is from now on, less is refused as compacted (etcd does so
+    /// since 3.5.24; before, it was created and then canceled).
     pub revision_start: i64,
     /// Events carry the state before.
     pub prev_kv: bool,
