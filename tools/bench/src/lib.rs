@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arrival;
+mod compact;
 mod device;
 mod endpoint;
 mod get;

@@ -1,5 +1,6 @@
 //! `bench put`.
 
+use crate::compact;
 use crate::device::{Meter, block_device_meter};
 use crate::endpoint::EndpointArgs;
 use crate::keys::KeySpace;
@@ -11,6 +12,7 @@ use quorate_proto::etcdserverpb::PutRequest;
 use quorate_proto::etcdserverpb::kv_client::KvClient;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tonic::Status;
 
 /// Arguments of `bench put`.
@@ -40,6 +42,9 @@ pub struct PutArgs {
     /// Append every attempt and every acknowledgement to FILE, for `quorate bench verify`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Compact the history that often up to the newest revision, and once more at the end
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub compact_every: Option<Duration>,
 }
 
 impl PutArgs {
@@ -70,7 +75,8 @@ pub async fn put(args: &PutArgs, meter: Option<Meter>) -> Result<Report> {
     let channels = args.endpoint.connect(args.load.connection_count()).await?;
     let connections = channels.len();
     let before = meter.as_ref().map(|meter| meter()).transpose()?;
-    let tally = {
+    let compactor = channels.first().cloned().zip(args.compact_every);
+    let load = {
         let (space, record) = (Arc::clone(&space), Arc::new(record));
         load::run(&args.load, seed, channels, move |channel, number| {
             let (space, record) = (Arc::clone(&space), Arc::clone(&record));
@@ -97,7 +103,10 @@ pub async fn put(args: &PutArgs, meter: Option<Meter>) -> Result<Report> {
                 Ok(())
             }
         })
-        .await?
+    };
+    let tally = match compactor {
+        Some((channel, period)) => compact::beside(channel, period, load).await??,
+        None => load.await?,
     };
     let mut report = Report::new("put", &args.load, seed, &tally);
     report.endpoints = args.endpoint.urls()?;

@@ -1,9 +1,11 @@
 //! Chores of this workspace: one command each, the same for a person and for CI.
 //!
 //! `tidy` is code about code: what house rules say and no compiler checks. `ci` is what CI runs, step by
-//! step. `golden` rewrites what tests print and compare, after a change that was meant.
+//! step. `golden` rewrites what tests print and compare, after a change that was meant. `figures` measures the
+//! README's table.
 
 mod ci;
+mod figures;
 mod golden;
 mod tidy;
 
@@ -21,6 +23,13 @@ usage: cargo xtask <command>
       --keep-going         go on after a step that failed; still exits 1
       --no-skip            a step that cannot run here counts as failed
   golden                   rewrite tests/golden and generated code (read the diff before you commit it)
+  figures [options] [ROW…] measure the README's table, quorated beside etcd, on simulated cards (Linux, root)
+      --list               print the rows and what each is for
+      --vs etcd            beside etcd: /usr/bin/etcd, or what ETCD names (the default)
+      --no-etcd            quorated alone
+      --quick              short loads, to see that all works
+      --seed N             seed of the cards and the loads
+      --json FILE          also as JSON
 ";
 
 fn main() -> ExitCode {
@@ -43,6 +52,10 @@ fn run() -> Result<ExitCode> {
         Some((command, rest)) if command == "ci" => {
             let plan = ci::Plan::parse(rest)?;
             Ok(if ci::run(&root, &plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some((command, rest)) if command == "figures" => {
+            let plan = figures::Plan::parse(rest)?;
+            Ok(if figures::run(&root, &plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Some((command, [])) if command == "golden" => {
             Ok(if golden::rewrite(&root)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })

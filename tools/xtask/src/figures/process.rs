@@ -1,0 +1,161 @@
+//! Other programs: run to their end within a time, or left running until somebody ends them. Whatever is
+//! started here is ended here, by its own process number.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const POLL: Duration = Duration::from_millis(5);
+
+/// A program that is running; it is killed when this is dropped.
+pub(super) struct Running {
+    child: Child,
+    name: String,
+    log: PathBuf,
+    /// Says to a later run which process an interrupted one left behind.
+    pid_file: PathBuf,
+}
+
+impl Running {
+    /// Starts it with its output in `folder/NAME.log`. It stays in our process group: Ctrl-C reaches it too.
+    pub(super) fn start(command: &mut Command, name: &str, folder: &Path) -> Result<Running> {
+        let log = folder.join(format!("{name}.log"));
+        let pid_file = folder.join(format!("{name}.pid"));
+        let output = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("{} does not start", command.get_program().display()))?;
+        let running = Running { child, name: name.to_owned(), log, pid_file };
+        fs::write(&running.pid_file, running.child.id().to_string())?;
+        Ok(running)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Fails with its last words if it has ended already.
+    pub(super) fn check_alive(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} ended ({status}): {}", self.name, last_words(&self.log)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for its end; kills it after `limit`.
+    pub(super) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if begun.elapsed() > limit {
+                self.kill()?;
+                bail!("{} did not end within {limit:?} and was killed", self.name);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(super) fn terminate(&mut self, limit: Duration) -> Result<()> {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        if !sent.success() {
+            bail!("{} was gone before it was asked to stop: {}", self.name, last_words(&self.log));
+        }
+        self.wait(limit).map(drop)
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        drop(self.kill());
+        drop(fs::remove_file(&self.pid_file));
+    }
+}
+
+/// Runs a program to its end; what it printed. A code other than zero is an error with its last words.
+pub(super) fn run(command: &mut Command, folder: &Path, limit: Duration) -> Result<String> {
+    let mut running = Running::start(command, "step", folder)?;
+    let log = running.log.clone();
+    let status = running.wait(limit)?;
+    if !status.success() {
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        bail!("{} {}: {status}: {}", command.get_program().display(), words.join(" "), last_words(&log));
+    }
+    fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))
+}
+
+fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(8).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+/// Kills what an interrupted run left in its folder: only processes whose command line names that folder, as a
+/// process number alone may be somebody else's by now.
+pub(super) fn kill_left_behind(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "pid") {
+            continue;
+        }
+        let pid = fs::read_to_string(&path)?;
+        let line = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+        if line.contains(&*folder.to_string_lossy()) {
+            Command::new("kill").args(["-KILL", pid.trim()]).status()?;
+        }
+    }
+    Ok(())
+}
+
+/// Resident bytes of a process.
+pub(super) fn resident_bytes(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    parse_resident(&status).with_context(|| format!("no resident memory of process {pid}"))
+}
+
+fn parse_resident(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1_024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read() {
+        assert_eq!(parse_resident("VmPeak:\t 9 kB\nVmRSS:\t   20 kB\n"), Some(20_480.0));
+        assert_eq!(parse_resident("VmPeak:\t 9 kB\n"), None);
+        assert!(resident_bytes(std::process::id()).unwrap() > 0.0);
+    }
+
+    #[test]
+    fn a_failing_program_says_why_and_a_hanging_one_ends() {
+        let folder = std::env::temp_dir().join(format!("xtask-process-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let shell = |line: &str, limit| run(Command::new("sh").args(["-c", line]), &folder, limit);
+        assert_eq!(shell("echo yes", Duration::from_secs(20)).unwrap(), "yes\n");
+        let error = shell("echo because >&2; exit 3", Duration::from_secs(20)).unwrap_err().to_string();
+        assert!(error.contains("because") && error.contains('3'), "{error}");
+        assert!(
+            shell("exec sleep 1000", Duration::from_millis(20)).unwrap_err().to_string().contains("killed")
+        );
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
