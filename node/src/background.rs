@@ -168,7 +168,8 @@ impl Pace {
 
     fn rest(&mut self, health: &DiskHealth) {
         let took = self.began.elapsed();
-        let is_idle = health.in_flight().is_none() && health.since_last_sync().is_none_or(|since| since > IDLE_AFTER);
+        let is_idle =
+            health.in_flight().is_none() && health.since_last_sync().is_none_or(|since| since > IDLE_AFTER);
         let rest = if is_idle { took / REST_PART_IDLE } else { took * REST_TIMES };
         std::thread::sleep(rest.min(REST_MAX));
         *self = Pace::start();

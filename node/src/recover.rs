@@ -2,15 +2,22 @@
 
 use crate::config::Config;
 use crate::solo::Solo;
+use core::time::Duration;
 use quorate_store::{DecodeError, ImageError, ImageLoader, Store, decode};
 use quorate_types::{
     ClusterId, ClusterTime, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId, Start,
     Term,
 };
 use quorate_wal::{
-    ImageHead, NewestImage, RealDisk, Recovered, Settings, Tail, WalError, Writer, newest_image, open_image,
+    DiskErrorKind, ImageHead, RealDisk, Recovered, Settings, Tail, WalError, Writer, images, open_image,
     recover,
 };
+use std::time::Instant;
+
+/// How long a start waits for the folder: a process that was killed lets go of it only once the system has
+/// taken its memory back.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// A node's folder, opened and made durable.
 pub struct Opened {
@@ -115,12 +122,8 @@ impl From<WalError> for RecoverError {
 /// See `RecoverError`: each says whose fault it is and what to do.
 pub fn open(config: &Config) -> Result<Opened, RecoverError> {
     let disk = open_disk(config)?;
-    let NewestImage { image, damaged } = newest_image(&disk)?;
-    let (store, image_bytes) = match &image {
-        Some((head, path)) => load_image(&disk, head, path)?,
-        None => (Store::new(), 0),
-    };
-    let head = image.as_ref().map(|(head, _)| head);
+    let Loaded { store, bytes: image_bytes, head, damaged } = load_newest(&disk)?;
+    let head = head.as_ref();
     let mut recovered = recover(disk.clone(), Settings::default(), None, head, random())?;
     if recovered.identity.is_none() && head.is_none() {
         if let Some(error) = damaged.into_iter().next() {
@@ -154,19 +157,55 @@ fn open_disk(config: &Config) -> Result<RealDisk, RecoverError> {
         reason: error.to_string(),
     };
     std::fs::create_dir_all(folder).map_err(fail)?;
-    Ok(RealDisk::open(folder).map_err(WalError::from)?)
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match RealDisk::open(folder) {
+            Err(error) if error.kind == DiskErrorKind::Locked && Instant::now() < deadline => {
+                std::thread::sleep(LOCK_LOOK);
+            }
+            opened => return Ok(opened.map_err(WalError::from)?),
+        }
+    }
 }
 
-fn load_image(disk: &RealDisk, head: &ImageHead, path: &str) -> Result<(Store, u64), RecoverError> {
-    let fail = |error| RecoverError::Image { index: head.position.index, error };
+/// What the newest whole image holds.
+struct Loaded {
+    store: Store,
+    bytes: u64,
+    head: Option<ImageHead>,
+    /// What is wrong with newer ones. The log must then reach back to the one that was taken, or recovery
+    /// finds a gap.
+    damaged: Vec<WalError>,
+}
+
+/// Loads the newest image that is whole, reading each block once.
+fn load_newest(disk: &RealDisk) -> Result<Loaded, RecoverError> {
+    let mut damaged = Vec::new();
+    for file in images(disk)? {
+        match file.head.and_then(|head| load_image(disk, &file.path).map(|loaded| (head, loaded))) {
+            Ok((head, Ok((store, bytes)))) => {
+                return Ok(Loaded { store, bytes, head: Some(head), damaged });
+            }
+            Ok((head, Err(error))) => return Err(RecoverError::Image { index: head.position.index, error }),
+            Err(error @ WalError::NewerFormat { .. }) => return Err(error.into()),
+            Err(error) => damaged.push(error),
+        }
+    }
+    Ok(Loaded { store: Store::new(), bytes: 0, head: None, damaged })
+}
+
+/// The outer result is the card's fault, the inner one that of whoever wrote the image.
+fn load_image(disk: &RealDisk, path: &str) -> Result<Result<(Store, u64), ImageError>, WalError> {
     let mut reader = open_image(disk, path)?;
     let mut loader = ImageLoader::new();
     let mut bytes = 0;
     while let Some(block) = reader.next_block()? {
         bytes += u64::try_from(block.len()).unwrap_or(u64::MAX);
-        loader.push(block).map_err(fail)?;
+        if let Err(error) = loader.push(block) {
+            return Ok(Err(error));
+        }
     }
-    Ok((loader.finish().map_err(fail)?, bytes))
+    Ok(loader.finish().map(|store| (store, bytes)))
 }
 
 /// Makes what was recovered durable in a new start of this node, which leads by its own vote.

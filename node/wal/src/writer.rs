@@ -255,12 +255,14 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Lets a file go: a whole segment is used again, a stopgap is removed. True for the latter; a name
+    /// Lets a file go: a whole segment is used again, a stopgap is removed, and so is what a burst made beyond
+    /// twice the pool. True if removed; a name
     /// that stays after a power cut is found at the next start, and removed then.
     fn retire(&mut self, number: u32) -> bool {
         let path = path_of(number);
         let bytes = self.disk.open(&path).and_then(|file| file.bytes());
-        if bytes == Ok(self.settings.segment_bytes) {
+        let has_place = self.live.len() + self.pool.free_count() < 2 * self.settings.pool_count;
+        if bytes == Ok(self.settings.segment_bytes) && has_place {
             self.pool.release(number);
             return false;
         }
