@@ -5,6 +5,7 @@
 
 pub mod aetcd;
 pub mod etcd_client;
+pub mod etcdctl;
 mod report;
 
 pub use report::{Report, Verdict};
