@@ -162,6 +162,7 @@ pub fn recover<D: Disk>(
     };
     let chain = recovery.chain(newest)?;
     check_identity(&chain, expected, image)?;
+    recovery.refuse_strangers(&chain)?;
     let read = recovery.read(chain)?;
     recovery.finish(read, image, incarnation)
 }
@@ -454,6 +455,25 @@ impl<D: Disk> Recovery<D> {
         }
         assert_eq!(judge(Finding::SegmentMissing), Ruling::Gap, "the table says so");
         WalError::Gap { after: self.image_index, what: "the segment before it is not there" }
+    }
+
+    /// A file of another node is no spare of this one, and which of the two logs is meant is not for this
+    /// program to guess: the newer one would win, and the other be written over.
+    fn refuse_strangers(&self, chain: &VecDeque<(usize, Header)>) -> Result<(), WalError> {
+        let Some(expected) = chain.back().map(|(_, header)| header.identity) else { return Ok(()) };
+        for file in &self.files {
+            if let Some((header, _, _)) = file.valid()
+                && header.identity != expected
+            {
+                assert_eq!(judge(Finding::OtherIdentity), Ruling::Foreign, "the table says so");
+                return Err(WalError::Foreign {
+                    file: path_of(file.number),
+                    expected,
+                    found: header.identity,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn read(&mut self, chain: VecDeque<(usize, Header)>) -> Result<Read, WalError> {
