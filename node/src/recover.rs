@@ -275,7 +275,8 @@ fn warning(tail: &Tail) -> Option<String> {
     match tail {
         Tail::Clean | Tail::Torn { .. } => None,
         Tail::PossiblyAcknowledged { file, offset, first } => Some(format!(
-            "the last write to the log, in {file} at byte {offset}, cannot be read: entries from index {first} on may              have been acknowledged and are lost. The card may be failing"
+            "the last write to the log, in {file} at byte {offset}, cannot be read: entries from index {first} on may \
+             have been acknowledged and are lost. The card may be failing"
         )),
     }
 }
