@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Only ends a broken run: what a round waits for comes far sooner.
 const WAIT_LIMIT: Duration = Duration::from_secs(120);
 
+/// Added to the round's number for its second load: authors are never used twice.
+const LIGHT_LOADS: u64 = 1_000_000;
+
 /// When a round kills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
@@ -36,8 +39,8 @@ impl Moment {
         match round % 20 {
             3 | 7 | 15 => Moment::StartUp,
             5 | 10 | 18 => Moment::Rotation,
-            13 if round % 40 < 20 => Moment::Image,
-            13 => Moment::Trim,
+            13 if round % 60 < 20 => Moment::Image,
+            13 if round % 60 < 40 => Moment::Trim,
             _ => Moment::AnyTime,
         }
     }
@@ -62,9 +65,10 @@ struct Rounds {
 
 impl Rounds {
     fn run(&mut self, round: u64, seed: u64) {
-        let moment = Moment::of(round);
+        let (began, moment) = (Instant::now(), Moment::of(round));
         let shape = moment.shape(seed, &mut self.random);
         let attempts = self.load_and_kill(round, moment, shape);
+        println!("round {round}: {moment:?}, {} attempts, {:?}", attempts.len(), began.elapsed());
         self.acknowledged += attempts.iter().filter(|attempt| is_acknowledged(attempt)).count();
         self.lost_answers += attempts.iter().filter(|attempt| !is_acknowledged(attempt)).count();
         if self.random.random_bool(0.2) {
@@ -81,6 +85,9 @@ impl Rounds {
         }
         if matches!(moment, Moment::Rotation | Moment::Image | Moment::Trim) {
             self.runtime.block_on(self.judge.compact(&self.server.endpoint())).unwrap();
+            // Rounds are shorter than an image of so much takes: without rest none would ever be finished.
+            let images = self.server.data_dir().join("image");
+            until("no image under way", || !files(&images).iter().any(|name| name.ends_with(".tmp")));
         }
     }
 
@@ -93,10 +100,23 @@ impl Rounds {
             // The first changes come in when the node has just begun to serve.
             self.server.restart();
         }
-        let load = Load::start(&self.server.endpoint(), round, shape);
+        let mut earlier = Vec::new();
+        let mut load = Load::start(&self.server.endpoint(), round, shape);
+        if moment == Moment::Trim {
+            // A full load would write a log many times the image while the image keeps out of its way.
+            self.wait_for(Moment::Image, &load);
+            load.end_soon();
+            earlier = runtime.block_on(load.attempts());
+            load = Load::start(
+                &self.server.endpoint(),
+                round + LIGHT_LOADS,
+                Shape { clients: 1, value_bytes_max: 50, ..shape },
+            );
+        }
         self.wait_for(moment, &load);
         self.server.kill();
-        runtime.block_on(load.attempts())
+        earlier.extend(runtime.block_on(load.attempts()));
+        earlier
     }
 
     /// With the node down: kills a few starts at different depths, from before `main` to just after the port is open.
@@ -132,7 +152,7 @@ impl Rounds {
         let further = match moment {
             Moment::AnyTime | Moment::StartUp => 250_000,
             Moment::Rotation | Moment::Trim => 30_000,
-            Moment::Image => 1_000_000,
+            Moment::Image => 500_000,
         };
         std::thread::sleep(Duration::from_micros(self.random.random_range(0..further)));
     }

@@ -36,7 +36,8 @@ const QUICK: Figures = Figures {
 
 fn card(folder: &Path, size: u64, seed: u64) -> Card {
     let program = Some(build("quorate-card", "quorate-card"));
-    Card::start(&CardOptions { size, seed: Some(seed), program, ..CardOptions::new(folder.join("card")) }).unwrap()
+    Card::start(&CardOptions { size, seed: Some(seed), program, ..CardOptions::new(folder.join("card")) })
+        .unwrap()
 }
 
 fn on(card: &Card) -> Options {
@@ -168,7 +169,11 @@ fn a_stalled_card_holds_puts_back_and_nothing_else() {
         let put = tokio::spawn(async move { putting.put("during", "2").await });
         // A probe that finds a recent sync and none in flight does not ask the card.
         until("not ready", || page_code(&server, "/readyz") == 503);
-        assert_eq!(page_code(&server, "/livez"), 200, "a node that waits for its card is not to be restarted");
+        assert_eq!(
+            page_code(&server, "/livez"),
+            200,
+            "a node that waits for its card is not to be restarted"
+        );
         assert_eq!(page_code(&server, "/health"), 503);
         assert!(!put.is_finished(), "nothing is acknowledged while the card stalls");
         assert_eq!(client.get("before").await.unwrap().as_deref(), Some(&b"1"[..]), "reads go on");
