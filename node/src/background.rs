@@ -38,6 +38,8 @@ const _: () = assert!(PIECE_BYTES < IMAGE_TRIGGER_BYTES_MIN);
 pub enum Job {
     /// Prepare this segment file.
     Spare(SpareOrder),
+    /// Give freed memory back to the system.
+    GiveBackMemory,
     /// Write an image.
     Image {
         /// The export it is made of.
@@ -73,6 +75,7 @@ impl<D: Disk> Background<D> {
         while let Ok(job) = self.jobs.recv() {
             match job {
                 Job::Spare(order) => self.spare(order),
+                Job::GiveBackMemory => quorate_board::give_back_memory(),
                 Job::Image { start, hard_state } => self.image(&start, hard_state),
             }
         }

@@ -57,6 +57,8 @@ pub struct Driver {
     auto_compactor: AutoCompactor,
     /// Compactions in force whose space is not yet free.
     sweeping: Vec<(OutcomeReply, Answer<Outcome>)>,
+    /// Bytes freed since memory was last given back.
+    bytes_swept: u64,
     /// Leases whose expiry is in the log: their keep-alives wait for it (protocol.md rule 16).
     expiring: BTreeMap<LeaseId, Vec<Reply<Answer<i64>>>>,
     streams: BTreeMap<StreamId, UnboundedSender<Delivery>>,
@@ -148,6 +150,7 @@ impl Driver {
             is_raising_alarm: false,
             auto_compactor: parts.auto_compactor,
             sweeping: Vec::new(),
+            bytes_swept: 0,
             expiring: BTreeMap::new(),
             streams: BTreeMap::new(),
             exports: BTreeMap::new(),

@@ -2,7 +2,6 @@
 
 use quorate_types::limits::QUOTA_BYTES_DEFAULT_MAX;
 use rustix::mm::MlockAllFlags;
-use rustix::process::Resource;
 use std::fs::read_to_string;
 use std::path::PathBuf;
 
@@ -53,29 +52,31 @@ fn cgroup_limit() -> Option<u64> {
     tightest
 }
 
-/// Keeps the program and its working set in memory, so that no page of either waits for a stalled card.
+/// Keeps the program in memory, so that none of its pages waits for a stalled card: text, data and the heap of
+/// this moment are read in and stay.
 ///
-/// What is mapped at this moment (text, data) is read in now; what comes later is locked when touched,
-/// not in advance. To be called before the first thread: the stacks of those that run already would be
-/// read in whole. Answers what a log line should say if locking was not allowed.
+/// To be called before the first thread: the stacks of those that run already would be read in whole. What is
+/// allocated later is not locked, for locked pages cannot be given back to the system after a compaction; without swap
+/// on the card it stays in memory all the same, and with swap a warning says so.
 ///
 /// # Errors
 /// A sentence with what to grant. The node runs on without.
 pub fn lock() -> Result<(), String> {
-    // With a finite limit, locking what comes later would turn an allocation beyond it into an abort.
-    let limit = rustix::process::getrlimit(Resource::Memlock).current;
-    let is_privileged = rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::IPC_LOCK));
-    if limit.is_some() && !is_privileged {
-        return Err(
-            "memory is not locked: grant CAP_IPC_LOCK or an unlimited RLIMIT_MEMLOCK, or a stalled card \
-                    under memory pressure can hold the node up"
-                .into(),
-        );
-    }
-    rustix::mm::mlockall(MlockAllFlags::CURRENT)
-        .and_then(|()| rustix::mm::mlockall(MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT))
-        .map_err(|error| format!("memory is not locked: mlockall failed: {error}"))
+    rustix::mm::mlockall(MlockAllFlags::CURRENT).map_err(|error| {
+        format!(
+            "the program is not locked in memory ({error}): grant CAP_IPC_LOCK or raise RLIMIT_MEMLOCK, or a stalled \
+             card under memory pressure can hold the node up"
+        )
+    })
+}
+
+/// A warning if this machine swaps to a disk: then a stalled card can hold up any program on it.
+#[must_use]
+pub fn swap_warning() -> Option<String> {
+    let text = read_to_string("/proc/swaps").ok()?;
+    let on_disk = |line: &&str| !line.starts_with("/dev/zram");
+    let swap = text.lines().skip(1).find(on_disk)?.split_whitespace().next()?;
+    Some(format!("memory may be swapped out to {swap}: turn it off (swapoff) if that lies on the card"))
 }
 
 /// Resident bytes of this process, for metrics.

@@ -67,7 +67,7 @@ pub fn run(config: &Config) -> ExitReason {
             return ExitReason::BadSettings;
         }
     };
-    if let Err(words) = locked {
+    for words in [locked.err(), memory::swap_warning()].into_iter().flatten() {
         tracing::warn!("{words}");
     }
     let reason = match start(config) {

@@ -1,6 +1,7 @@
 //! Committed entries into the store, and what follows from each.
 
 use super::Driver;
+use crate::background::Job;
 use quorate_api::Refusal;
 use quorate_store::{AlarmKind, Applied, Command, LeaseClock, Outcome, Stamped, decode};
 use quorate_types::{Entry, EntryKind};
@@ -16,6 +17,8 @@ impl Driver {
         }
         // Every lease has its full time after a start: nobody could renew while the node was down.
         self.leases = LeaseClock::start(self.store.leases(), self.clock.cluster_time());
+        // Recovery held the log a second time.
+        drop(self.background.send(Job::GiveBackMemory));
         self.publish_status();
     }
 

@@ -55,17 +55,23 @@ impl Driver {
     }
 
     /// Whether the quota has room for that much growth, counting what is under way. Checked before
-    /// proposing, never in apply (protocol.md rule 15). What compaction already gave up counts as free,
-    /// even if the sweep has not come by: then it comes by now.
+    /// proposing, never in apply (protocol.md rule 15). What compaction already gave up counts as free: if
+    /// the sweep has not come by, it comes by now, and if an image or a snapshot holds it, that one
+    /// has to begin again.
     fn has_space(&mut self, growth: u64) -> bool {
         loop {
             if self.store.bytes_total() + self.growth_unapplied + growth <= self.quota_bytes {
                 return true;
             }
-            let before = self.store.bytes_total();
-            if !self.sweep_slice(SWEEP_REVISION_COUNT) && self.store.bytes_total() == before {
+            if !self.store.is_sweep_due() {
                 return false;
             }
+            if self.store.is_held() {
+                tracing::info!("space is short: exports begin again, so that compacted space is free now");
+                self.exports.clear();
+                self.hashing.clear();
+            }
+            self.sweep_slice(SWEEP_REVISION_COUNT);
         }
     }
 

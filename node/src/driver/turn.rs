@@ -1,6 +1,7 @@
 //! One turn of the driver: what arrived, what is ready, what is due.
 
 use super::{Driver, DriverEnd, Phase};
+use crate::background::Job;
 use crate::clock::TICK;
 use crate::inbox::Inbound;
 use crate::wal_worker::WalRequest;
@@ -13,6 +14,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 /// Messages taken in one turn before consensus is stepped: enough to make batches, few enough that a
 /// sync's acknowledgement never waits long.
 const TURN_MESSAGE_COUNT_MAX: usize = 256;
+
+/// Bytes freed by sweeps that are worth a walk over the heap.
+const GIVE_BACK_BYTES_MIN: u64 = 8 * 1024 * 1024;
 
 /// etcd's default interval of progress notifications.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
@@ -122,10 +126,16 @@ impl Driver {
     /// Frees what compaction took; once all is free, the compactions are answered. While an export
     /// holds the history they are answered at once: they are in force, and the space follows.
     pub(super) fn sweep_slice(&mut self, count_max: usize) -> bool {
+        let before = self.store.bytes_total();
         let more = self.store.sweep(count_max);
+        self.bytes_swept += before.saturating_sub(self.store.bytes_total());
         if !more {
             for (reply, answer) in self.sweeping.drain(..) {
                 reply.send(Ok(answer));
+            }
+            if self.bytes_swept >= GIVE_BACK_BYTES_MIN {
+                self.bytes_swept = 0;
+                drop(self.background.send(Job::GiveBackMemory));
             }
         }
         more

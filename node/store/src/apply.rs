@@ -229,6 +229,12 @@ impl Store {
         if self.is_held() { false } else { self.keyspace.sweep(count_max) }
     }
 
+    /// Whether compaction released what still stands, be it held or not.
+    #[must_use]
+    pub fn is_sweep_due(&self) -> bool {
+        self.keyspace.is_sweep_due()
+    }
+
     /// Whether an export or a digest holds the sweep.
     #[must_use]
     pub fn is_held(&self) -> bool {

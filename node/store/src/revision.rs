@@ -238,6 +238,11 @@ impl Keyspace {
                 return false;
             }
         }
+        self.is_sweep_due()
+    }
+
+    /// Whether compaction released what still stands.
+    pub(crate) fn is_sweep_due(&self) -> bool {
         let first = self.history.first();
         self.history.get(first).is_some_and(|record| record.mod_revision < self.compacted)
             || self.shadow_target().is_some()
