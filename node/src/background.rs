@@ -131,12 +131,12 @@ impl<D: Disk> Background<D> {
         loop {
             let (reply, answer) = Reply::pair();
             if !self.inbox.deliver(Inbound::ExportNext { export: start.export, reply }) {
-                return Err("the node stops".into());
+                return Err("its export ended".into());
             }
             let slice: ExportSlice = answer
                 .blocking_recv()
                 .unwrap_or(Err(Refusal::Stopping))
-                .map_err(|_| "the node stops".to_owned())?;
+                .map_err(|_| "its export ended: the node stops, or space was short".to_owned())?;
             writer.write(&slice.bytes).map_err(say)?;
             let bytes = u64::try_from(slice.bytes.len()).unwrap_or(u64::MAX);
             self.metrics.image_bytes.inc_by(bytes);
