@@ -76,12 +76,12 @@ fn wal(server: &Server) -> Vec<PathBuf> {
 
 /// Segment and byte where a key's value stands last.
 fn find(server: &Server, text: &str) -> (PathBuf, u64) {
-    let found = wal(server).into_iter().filter_map(|path| {
+    let mut found = wal(server).into_iter().filter_map(|path| {
         let bytes = fs::read(&path).unwrap();
         let at = bytes.windows(text.len()).rposition(|window| window == text.as_bytes())?;
         Some((path, at as u64))
     });
-    found.last().unwrap()
+    found.next_back().unwrap()
 }
 
 fn flip((path, at): &(PathBuf, u64)) {

@@ -49,6 +49,14 @@ const STEPS: &[Step] = &[
         run: Run::Always("cargo test --workspace --locked --doc"),
     },
     Step {
+        name: "board",
+        what: "the board's static binary: built, and killed and started again under an emulator",
+        run: Run::Needs {
+            program: "aarch64-linux-gnu-gcc",
+            line: "cargo test --locked --package quorate-tests --test board -- --ignored --nocapture",
+        },
+    },
+    Step {
         name: "deny",
         what: "licences, bans, sources (advisories need a network: `cargo deny check advisories`)",
         run: Run::Needs { program: "cargo-deny", line: "cargo deny --offline check licenses bans sources" },
