@@ -11,6 +11,7 @@ mod generate;
 mod known;
 mod requests;
 mod situations;
+mod transcript;
 mod watches;
 
 use quorate_tests::program::Program;
