@@ -88,12 +88,13 @@ fn words(command: &mut Command) -> String {
     run(command).unwrap_or_else(|words| words)
 }
 
-/// Puts aside what an earlier run left half done, and says whether nothing is left to do.
+/// Removes what an earlier run left half done, or made of other versions, and says whether nothing is left
+/// to do.
 ///
 /// # Errors
 /// What the file system says.
-fn is_done(folder: &Path) -> std::io::Result<bool> {
-    if folder.join("done").is_file() {
+fn is_done(folder: &Path, versions: &str) -> std::io::Result<bool> {
+    if std::fs::read_to_string(folder.join("done")).is_ok_and(|done| done == versions) {
         return Ok(true);
     }
     if folder.exists() {
@@ -103,10 +104,10 @@ fn is_done(folder: &Path) -> std::io::Result<bool> {
     Ok(false)
 }
 
-/// Notes that the folder is whole.
+/// Notes that the folder is whole, and of which versions.
 ///
 /// # Errors
 /// What the file system says.
-fn mark_done(folder: &Path) -> std::io::Result<()> {
-    std::fs::write(folder.join("done"), "")
+fn mark_done(folder: &Path, versions: &str) -> std::io::Result<()> {
+    std::fs::write(folder.join("done"), versions)
 }

@@ -6,7 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// As the constraints say, which name it in their first line.
 const RELEASE: &str = "1.0.0";
+/// The rest of the versions.
+const CONSTRAINTS: &str = include_str!("../../suites/aetcd-constraints.txt");
 const TESTS: &str = "tests/integration";
 
 /// The sources and a Python of their own.
@@ -23,7 +26,7 @@ impl Suite {
     /// What Python, pip or the file system says.
     pub fn prepare(folder: &Path) -> Result<Suite, String> {
         let suite = Suite { folder: folder.to_owned() };
-        if is_done(folder).map_err(|error| error.to_string())? {
+        if is_done(folder, CONSTRAINTS).map_err(|error| error.to_string())? {
             return Ok(suite);
         }
         run(limited(120, "python3").args(["-m", "venv"]).arg(suite.folder.join("venv")))?;
@@ -36,7 +39,7 @@ impl Suite {
         let mut client = suite.sources().into_os_string();
         client.push("[test]");
         run(suite.pip("install").arg("--no-build-isolation").arg(client))?;
-        mark_done(folder).map_err(|error| error.to_string())?;
+        mark_done(folder, CONSTRAINTS).map_err(|error| error.to_string())?;
         Ok(suite)
     }
 

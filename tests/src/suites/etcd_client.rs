@@ -6,6 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Names the crate and its version.
+const MANIFEST: &str = include_str!("../../suites/etcd-client.toml");
+
 /// The one port its tests dial.
 pub const PORT: u16 = 2379;
 
@@ -23,7 +26,7 @@ impl Suite {
     /// What Cargo or the file system says.
     pub fn prepare(folder: &Path) -> Result<Suite, String> {
         let suite = Suite { crate_dir: folder.join("crate"), target_dir: folder.join("target") };
-        if !is_done(&suite.crate_dir).map_err(|error| error.to_string())? {
+        if !is_done(&suite.crate_dir, MANIFEST).map_err(|error| error.to_string())? {
             suite.fetch(&folder.join("fetch"))?;
         }
         run(suite.cargo(900).arg("--no-run"))?;
@@ -33,8 +36,8 @@ impl Suite {
     fn fetch(&self, fetch_dir: &Path) -> Result<(), String> {
         let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
         let prepared = fs::create_dir_all(fetch_dir)
-            .and_then(|()| fs::copy(ours.join("suites/etcd-client.toml"), fetch_dir.join("Cargo.toml")))
-            .and_then(|_| fs::write(fetch_dir.join("lib.rs"), ""))
+            .and_then(|()| fs::write(fetch_dir.join("Cargo.toml"), MANIFEST))
+            .and_then(|()| fs::write(fetch_dir.join("lib.rs"), ""))
             // What our own build has fetched already is not fetched in another version just to find the crate.
             .and_then(|()| fs::copy(ours.join("../Cargo.lock"), fetch_dir.join("Cargo.lock")));
         prepared.map_err(|error| error.to_string())?;
@@ -47,7 +50,7 @@ impl Suite {
         let published = published_dir(&metadata.stdout).ok_or("cargo metadata does not name the crate")?;
         copy(&published, &self.crate_dir)
             .and_then(|()| leave_workspace(&self.crate_dir))
-            .and_then(|()| mark_done(&self.crate_dir))
+            .and_then(|()| mark_done(&self.crate_dir, MANIFEST))
             .map_err(|error| error.to_string())
     }
 
