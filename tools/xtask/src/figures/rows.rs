@@ -1,6 +1,6 @@
 //! The rows: what is done to each store, and what is noted down.
 
-use super::stage::{Kind, Stage, Store};
+use super::stage::{Card, Kind, Stage, Store};
 use super::table::{Figure, Unit};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -308,43 +308,62 @@ fn overwrite(stage: &Stage) -> Result<Outcome> {
         let card = stage.card("free")?;
         let store = stage.store(kind, &card.mount(), &[])?;
         store.settle()?;
-        let zeroed = store.zeroed_bytes()?;
-        let images = image_counts(&store, kind)?;
-        let folder = card.folder().to_string_lossy();
+        let before = (counts(&store, kind)?, bytes_when_still(&card)?);
         let load = ["put", "--clients", "64", "--keys", "1000", "--value-size", "4096", "--total", total];
-        let more = ["--compact-every", "10s", "--card", &folder];
-        let report = store.bench(&[&load[..], &more].concat(), LOAD_LIMIT)?;
-        let [_, _, p99] = speed(&report)?.try_into().ok().context("three figures of speed")?;
+        let report = store.bench(&[&load[..], &["--compact-every", "10s"]].concat(), LOAD_LIMIT)?;
+        let [puts, _, p99] = speed(&report)?.try_into().ok().context("three figures of speed")?;
         let payload = number(&report, "/done")? * 4096.0;
-        let zeroed = store.zeroed_bytes()? - zeroed;
-        let written = number(&report, "/device/counts/bytes")?;
-        let mut figures = vec![
-            seen("written per byte of payload", Unit::Times, (written - zeroed) / payload),
-            p99,
-            seen("longest put", Unit::Milliseconds, number(&report, "/latency/max_ms")?),
-        ];
-        if let (Some((count, bytes)), Some((count_now, bytes_now))) = (images, image_counts(&store, kind)?) {
-            figures.push(seen("of it images", Unit::Times, (bytes_now - bytes) / payload));
-            figures.push(seen("of it first zeroing, not counted above", Unit::Times, zeroed / payload));
-            figures.push(seen("images", Unit::Times, count_now - count));
+        // The image that the load began belongs to it.
+        let written = bytes_when_still(&card)? - before.1;
+        let now = counts(&store, kind)?;
+        let [zeroed, log, images, image_count] = [0, 1, 2, 3].map(|at| now[at] - before.0[at]);
+        let mut figures =
+            vec![seen("written per byte of payload", Unit::Times, (written - zeroed) / payload)];
+        if kind == Kind::Quorate {
+            figures.push(seen("of it log", Unit::Times, log / payload));
+            figures.push(seen("of it images", Unit::Times, images / payload));
+            figures.push(seen("first zeroing, not counted above", Unit::Times, zeroed / payload));
+            figures.push(seen("images begun and finished", Unit::Count, image_count));
         }
+        let longest = seen("longest put", Unit::Milliseconds, number(&report, "/latency/max_ms")?);
+        figures.extend([puts, p99, longest]);
         Ok(figures)
     })?;
     let did = format!(
         "free simulated card (bytes count, not times); {total} puts of 4 KiB by 64 clients to 1,000 keys, compacted \
-         every 10 s to the newest revision; first zeroing of the log left out"
+         every 10 s to the newest revision; counted until the card is still again; first zeroing of the log left out"
     );
     Ok(Outcome { did, figures })
 }
 
-/// How many images a node wrote, and their bytes; etcd has none.
-fn image_counts(store: &Store<'_>, kind: Kind) -> Result<Option<(f64, f64)>> {
-    match kind {
-        Kind::Quorate => {
-            let bytes = store.metric("quorate_image_written_bytes_total")?;
-            Ok(Some((store.metric("quorate_images_total")?, bytes)))
+/// The card's bytes, once nothing more is written to it: so that what was begun is counted whole.
+fn bytes_when_still(card: &Card<'_>) -> Result<f64> {
+    const STILL: Duration = Duration::from_secs(6);
+    let begun = Instant::now();
+    let (mut bytes, mut since) = (number(&card.stats()?, "/bytes_written")?, Instant::now());
+    while since.elapsed() < STILL {
+        ensure!(begun.elapsed() < LOAD_LIMIT, "the card is never still");
+        std::thread::sleep(Duration::from_millis(250));
+        let now = number(&card.stats()?, "/bytes_written")?;
+        // A heartbeat of a store that does nothing is a block or two; an image or zeros are megabytes.
+        if now > bytes + 65_536.0 {
+            since = Instant::now();
         }
-        Kind::Etcd => Ok(None),
+        bytes = now;
+    }
+    Ok(bytes)
+}
+
+/// Bytes of zeros, of the log and of images, and the number of images; etcd counts no such things.
+fn counts(store: &Store<'_>, kind: Kind) -> Result<[f64; 4]> {
+    match kind {
+        Kind::Quorate => Ok([
+            store.zeroed_bytes()?,
+            store.metric("quorate_wal_written_bytes_total")?,
+            store.metric("quorate_image_written_bytes_total")?,
+            store.metric("quorate_images_total")?,
+        ]),
+        Kind::Etcd => Ok([0.0; 4]),
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) enum Unit {
     GigabytesADay,
     MillionsADay,
     Years,
+    Count,
     Times,
 }
 
@@ -27,14 +28,14 @@ impl Unit {
             Unit::GigabytesADay => "GB a day",
             Unit::MillionsADay => "million a day",
             Unit::Years => "years",
-            Unit::Times => "",
+            Unit::Count | Unit::Times => "",
         }
     }
 
     /// Three digits or so, and the unit.
     fn print(self, value: f64) -> String {
         let number = match self {
-            Unit::Bytes => grouped(value),
+            Unit::Bytes | Unit::Count => grouped(value),
             Unit::PerSecond if value >= 100.0 => grouped(value),
             Unit::Milliseconds | Unit::Mebibytes if value >= 100.0 => grouped(value),
             Unit::PerSecond | Unit::Milliseconds | Unit::Mebibytes => format!("{value:.1}"),
@@ -44,7 +45,7 @@ impl Unit {
             }
         };
         match self {
-            Unit::Times => number,
+            Unit::Count | Unit::Times => number,
             Unit::PerSecond => format!("{number}/s"),
             Unit::Milliseconds
             | Unit::Seconds
