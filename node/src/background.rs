@@ -8,7 +8,7 @@ use crate::wal_worker::WalRequest;
 use core::time::Duration;
 use quorate_api::Refusal;
 use quorate_types::HardState;
-use quorate_types::limits::IMAGE_TRIGGER_BYTES_MIN;
+use quorate_types::limits::{IMAGE_TRIGGER_BYTES_MIN, SEGMENT_BYTES};
 use quorate_wal::{Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -30,6 +30,10 @@ const PIECE_BYTES: u64 = 512 * 1024;
 
 /// Longest rest, so that a card that paused does not stop an image for long.
 const REST_MAX: Duration = Duration::from_secs(2);
+
+/// What the log may grow while an image is written: the two segments the pool has beyond the trigger. An image
+/// that is behind that growth does not rest, else the log outruns its prepared segments and pays for new ones.
+const LOG_GROWTH_BYTES_MAX: u64 = 2 * SEGMENT_BYTES;
 
 const _: () = assert!(PIECE_BYTES < IMAGE_TRIGGER_BYTES_MIN);
 
@@ -128,6 +132,7 @@ impl<D: Disk> Background<D> {
         let say = |error: WalError| error.to_string();
         let mut writer = ImageWriter::create(self.disk.clone(), head).map_err(say)?;
         let mut pace = Pace::start();
+        let log_bytes_before = self.metrics.wal_bytes.get();
         loop {
             let (reply, answer) = Reply::pair();
             if !self.inbox.deliver(Inbound::ExportNext { export: start.export, reply }) {
@@ -147,10 +152,22 @@ impl<D: Disk> Background<D> {
             if pace.is_piece_full(bytes) {
                 writer.sync_so_far().map_err(say)?;
                 self.metrics.syncs.inc();
-                pace.rest(&self.health);
+                let log_growth = self.metrics.wal_bytes.get() - log_bytes_before;
+                if is_behind(writer.bytes_written(), start.bytes_estimate, log_growth) {
+                    pace = Pace::start();
+                } else {
+                    pace.rest(&self.health);
+                }
             }
         }
     }
+}
+
+/// Whether an image has less of itself written than the log has used up of its room to grow.
+fn is_behind(bytes_written: u64, bytes_estimate: u64, log_growth: u64) -> bool {
+    let image = u128::from(bytes_written) * u128::from(LOG_GROWTH_BYTES_MAX);
+    let log = u128::from(log_growth) * u128::from(bytes_estimate);
+    image < log
 }
 
 /// Writes a piece, rests.
@@ -176,5 +193,19 @@ impl Pace {
         let rest = if is_idle { took / REST_PART_IDLE } else { took * REST_TIMES };
         std::thread::sleep(rest.min(REST_MAX));
         *self = Pace::start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_keeps_up_with_the_log() {
+        let mib = 1024 * 1024;
+        assert!(!is_behind(0, 100 * mib, 0), "nothing presses while the log stands");
+        assert!(is_behind(10 * mib, 100 * mib, LOG_GROWTH_BYTES_MAX / 2));
+        assert!(!is_behind(60 * mib, 100 * mib, LOG_GROWTH_BYTES_MAX / 2));
+        assert!(is_behind(99 * mib, 100 * mib, LOG_GROWTH_BYTES_MAX));
     }
 }

@@ -102,6 +102,8 @@ pub struct ExportStart {
     pub export: ExportId,
     /// The log up to here is in it.
     pub position: Position,
+    /// About how many bytes it will be.
+    pub bytes_estimate: u64,
 }
 
 /// Some bytes of an export.

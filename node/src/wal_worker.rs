@@ -10,7 +10,7 @@ use crate::inbox::{Inbound, Inbox, Reply};
 use crate::metrics::Metrics;
 use crate::solo::AppendAck;
 use core::time::Duration;
-use quorate_types::limits::{BATCH_BYTES_MAX, BATCH_ENTRY_COUNT_MAX};
+use quorate_types::limits::{BATCH_BYTES_MAX, BATCH_ENTRY_COUNT_MAX, IMAGE_TRIGGER_BYTES_MIN, SEGMENT_BYTES};
 use quorate_types::{Entry, Index, Position};
 use quorate_wal::{Batch, Disk, Record, Spare, WalError, Writer};
 use std::sync::Arc;
@@ -229,6 +229,9 @@ impl<D: Disk> WalWorker<D> {
             WalRequest::Probe(reply) => gathered.probes.push(reply),
             WalRequest::Trim { position, number, bytes } => {
                 gathered.trim = Some(position);
+                // What lies between two images, and two segments more (protocol.md rule 7).
+                let trigger = bytes.max(IMAGE_TRIGGER_BYTES_MIN).div_ceil(SEGMENT_BYTES);
+                self.writer.set_pool_count(usize::try_from(trigger).unwrap_or(usize::MAX).saturating_add(2));
                 self.image_mark = Some(Record::ImageMark { position, number });
                 tracing::info!(%position, bytes, "image is durable");
             }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod authority;
 mod backend;
 mod cluster;
 mod convert;

@@ -1,5 +1,6 @@
 //! The ports: accepting, TLS, HTTP, and a stop that loses no answer.
 
+use crate::authority::Overwritten;
 use crate::life::{Leadership, Life};
 use crate::service::{ClientBody, ClientService, PageService};
 use crate::tls::Tls;
@@ -205,7 +206,7 @@ where
     S::Future: Send + 'static,
 {
     let builder = builder();
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(Overwritten::new(stream)), service));
     let mut stopping = std::pin::pin!(life.stopping());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

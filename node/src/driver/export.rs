@@ -27,7 +27,7 @@ impl Driver {
         self.export_last = ExportId(self.export_last.0 + 1);
         let export = self.export_last;
         self.exports.insert(export, self.store.begin_export());
-        ExportStart { export, position: self.position_applied() }
+        ExportStart { export, position: self.position_applied(), bytes_estimate: self.store.bytes_total() }
     }
 
     pub(super) fn export_next(&mut self, export: ExportId, reply: Reply<ExportSlice>) {

@@ -111,6 +111,10 @@ impl Pool {
         Some(SpareOrder { number, bytes })
     }
 
+    pub(crate) fn set_count(&mut self, count: usize) {
+        self.count = count;
+    }
+
     pub(crate) fn give(&mut self, spare: &Spare) {
         assert_eq!(self.ordered.take(), Some(spare.number), "a spare was ordered from this pool");
         self.free.push_back(spare.number);

@@ -145,6 +145,13 @@ impl<D: Disk> Writer<D> {
         self.pool.order(self.live.len(), self.settings.segment_bytes)
     }
 
+    /// How many segment files to keep, in use or ready: follows what lies between two images. Files beyond twice
+    /// that are removed when they are let go.
+    pub fn set_pool_count(&mut self, count: usize) {
+        self.settings.pool_count = count;
+        self.pool.set_count(count);
+    }
+
     /// The file ordered is ready.
     ///
     /// # Panics
@@ -433,11 +440,13 @@ impl<D: Disk> Writer<D> {
 /// Shortest segment made on the spot: what a card of 10 MB/s fills within the time of one flush.
 const STOPGAP_BYTES: u64 = 256 * 1024;
 
-/// Bytes of a segment made on the spot for a first batch of `bytes`: twice as long as the last such one, so that a
-/// log that outruns the making of spares soon has whole segments.
+/// Longest one, unless its first batch is longer: a put waits for the filling of it.
+const STOPGAP_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of a segment made on the spot for a first batch of `bytes`: twice as long as the last such one, up to a bound.
 fn stopgap_bytes(bytes: u64, stopgaps: u32, settings: &Settings) -> u64 {
     let block_bytes = u64::from(settings.block_bytes);
-    let doubled = STOPGAP_BYTES.saturating_mul(1 << stopgaps.min(30));
+    let doubled = (STOPGAP_BYTES << stopgaps.min(8)).min(STOPGAP_BYTES_MAX);
     let wanted = doubled.max(bytes.saturating_mul(2));
     (wanted.div_ceil(block_bytes) * block_bytes).min(settings.segment_bytes)
 }
