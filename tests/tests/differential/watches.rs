@@ -63,6 +63,9 @@ struct Run {
     generator: Generator,
     /// Some watcher may still be reading history, or be told that it is compacted.
     lagging: bool,
+    /// The latest start a watcher was created with: while it is to come, newer etcds and ours tell nothing of
+    /// progress, older ones do.
+    start_max: i64,
     /// Some watcher was created below what is kept.
     may_lose: bool,
     created: usize,
@@ -77,7 +80,7 @@ impl Run {
         let node_stream = Stream::open(&node, true).await;
         let etcd_stream = Stream::open(&etcd, false).await;
         let generator = Generator::new(seed, revision, compacted);
-        let (lagging, may_lose, created, done) = (false, false, 0, Vec::new());
+        let (lagging, start_max, may_lose, created, done) = (false, 0, false, 0, Vec::new());
         let mut run = Run {
             seed,
             version,
@@ -87,6 +90,7 @@ impl Run {
             etcd_stream,
             generator,
             lagging,
+            start_max,
             may_lose,
             created,
             done,
@@ -218,6 +222,7 @@ impl Run {
 
     async fn create(&mut self, create: pb::WatchCreateRequest) {
         self.lagging |= create.start_revision != 0;
+        self.start_max = self.start_max.max(create.start_revision);
         self.may_lose |= create.start_revision != 0 && create.start_revision < self.generator.compacted();
         self.done.push(format!("{create:?}"));
         let request = pb::watch_request::RequestUnion::CreateRequest(create);
@@ -258,9 +263,12 @@ impl Run {
     async fn settle(&mut self) {
         let began = Instant::now();
         let revision = self.generator.revision();
-        let etcd_tells = self.version == Version::V3_5 && !self.may_lose;
-        for (name, stream) in [("node", &self.node_stream), ("etcd", &self.etcd_stream)] {
-            while stream.progress() < revision && (name == "node" || etcd_tells) {
+        let node_tells = revision >= self.start_max;
+        let etcd_tells = node_tells && self.version == Version::V3_5 && !self.may_lose;
+        for (name, stream, told) in
+            [("node", &self.node_stream, node_tells), ("etcd", &self.etcd_stream, etcd_tells)]
+        {
+            while stream.progress() < revision && told {
                 let progress = pb::WatchProgressRequest {};
                 stream.send(pb::watch_request::RequestUnion::ProgressRequest(progress)).await;
                 let asked = Instant::now();
