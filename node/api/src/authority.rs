@@ -165,8 +165,7 @@ impl Walker {
             Place::Priority { part, left } => {
                 let taken = left.min(bytes.len());
                 let left = left - taken;
-                let place =
-                    if left > 0 { Place::Priority { part, left } } else { self.fields_or_end(part)? };
+                let place = if left > 0 { Place::Priority { part, left } } else { self.fields_or_end(part)? };
                 Ok((place, taken))
             }
             Place::Fields(part) => {

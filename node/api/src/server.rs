@@ -206,7 +206,8 @@ where
     S::Future: Send + 'static,
 {
     let builder = builder();
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(Overwritten::new(stream)), service));
+    let mut connection =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(Overwritten::new(stream)), service));
     let mut stopping = std::pin::pin!(life.stopping());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -80,7 +80,7 @@ fn everything_else_stays_as_it_was() {
         b"\x44\x03x:/\x02\x83x:/\x7f\x00\x03x:/",
         b"\x00\x0b:authority2\x01#\x00\x09:authorit\x01#\x00\x0a:Authority\x01#\x00\x00\x01#",
         b"\x00\x8a:authority\x01#\x00\x08\xb8\x3b\x53\x39\xec\x32\x7d\x7f\x01#",
-        // Ten bytes of an index are none; nor is a whole field of index 1 a literal.
+        // An integer without an end; whole fields by index, of which 1 is the empty authority.
         b"\x7f\xff\xff\xff\xff\x00\x41\x01#",
         b"\x81\x82",
     ] {
@@ -177,7 +177,7 @@ proptest! {
         prop_assert_eq!(whole.len(), said.len());
         prop_assert_eq!(&walked(&said, &lengths), &whole);
         prop_assert_eq!(&walked(&said, &[1]), &whole);
-        // What is readable is left alone, but for the letters it is made of.
+        // Letters become letters.
         prop_assert_eq!(&walked(&whole, &[]), &whole);
     }
 

@@ -2,6 +2,7 @@
 //! the generated clients before it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod authority;
 mod garbage;
 mod keys;
 mod leases;
