@@ -10,7 +10,7 @@ use quorate_types::{
 };
 use quorate_wal::{
     DiskErrorKind, ImageHead, RealDisk, Recovered, Settings, Tail, WalError, Writer, images, open_image,
-    recover,
+    recover, remove_unfinished_images,
 };
 use std::time::Instant;
 
@@ -143,6 +143,7 @@ pub fn open(config: &Config) -> Result<Opened, RecoverError> {
     for line in recovered.report.drain(..) {
         tracing::info!("{line}");
     }
+    remove_unfinished_images(&disk)?;
     begin(config, disk, (store, image_bytes), head, recovered)
 }
 

@@ -78,6 +78,7 @@ pub struct WalWorker<D: Disk> {
     metrics: Metrics,
     /// What of the writer's own counts the metrics have.
     bytes_counted: u64,
+    filled_counted: u64,
     syncs_counted: u64,
     /// Written beside the next entries: it only spares a later start a look.
     image_mark: Option<Record>,
@@ -132,6 +133,7 @@ impl<D: Disk> WalWorker<D> {
             health,
             metrics,
             bytes_counted: 0,
+            filled_counted: 0,
             syncs_counted: 0,
             image_mark: None,
         }
@@ -299,6 +301,9 @@ impl<D: Disk> WalWorker<D> {
     /// Brings the metrics up to what the writer counted.
     fn count(&mut self) {
         let (bytes, syncs) = (self.writer.bytes_written(), self.writer.sync_count());
+        let filled = self.writer.bytes_filled();
+        self.metrics.zeroed_bytes.inc_by(filled - self.filled_counted);
+        self.filled_counted = filled;
         self.metrics.wal_bytes.inc_by(bytes - self.bytes_counted);
         self.metrics.syncs.inc_by(syncs - self.syncs_counted);
         (self.bytes_counted, self.syncs_counted) = (bytes, syncs);

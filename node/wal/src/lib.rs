@@ -33,7 +33,7 @@ pub use record::Record;
 pub use recovery::{Recovered, Tail, recover};
 pub use snapshot_file::{
     IMAGE_FORMAT, ImageEncoder, ImageFile, ImageHead, ImageReader, ImageWriter, NewestImage, StdRead, images,
-    newest_image, open_image,
+    newest_image, open_image, remove_unfinished_images,
 };
 pub use start::Opener;
 pub use writer::{Synced, Writer};

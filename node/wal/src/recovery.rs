@@ -719,7 +719,7 @@ impl<D: Disk> Recovery<D> {
         })
     }
 
-    /// All files the log does not need, for their next use; those of another size are removed.
+    /// All files the log does not need, for their next use; longer ones are removed.
     fn pool(&mut self, live: &VecDeque<Live>) -> Result<Pool, WalError> {
         let next_number = self.files.iter().map(|file| file.number).max().unwrap_or(0) + 1;
         let mut pool = Pool::new(next_number, self.settings.pool_count);
@@ -729,7 +729,7 @@ impl<D: Disk> Recovery<D> {
             if needed || self.held_back.contains(&file.number) {
                 continue;
             }
-            if file.bytes == self.settings.segment_bytes {
+            if file.bytes <= self.settings.segment_bytes {
                 pool.release(file.number);
                 continue;
             }

@@ -113,11 +113,7 @@ impl<D: Disk> ImageWriter<D> {
     /// # Errors
     /// What the disk says. The log is not touched by it.
     pub fn create(disk: D, head: &ImageHead) -> Result<ImageWriter<D>, WalError> {
-        for name in disk.list("image")? {
-            if name.ends_with(".tmp") {
-                disk.remove(&format!("image/{name}"))?;
-            }
-        }
+        remove_unfinished_images(&disk)?;
         let index = head.position.index;
         let file = disk.create(&temporary_path(index))?;
         disk.sync_dir("image")?;
@@ -353,6 +349,20 @@ pub fn images<D: Disk>(disk: &D) -> Result<Vec<ImageFile>, WalError> {
 /// What the disk says, `NewerFormat` or `ImageDamaged`.
 pub fn open_image<D: Disk>(disk: &D, path: &str) -> Result<ImageReader<Cursor<D::File>>, WalError> {
     ImageReader::open(Cursor::new(disk.open(path)?), path)
+}
+
+/// Removes what a life that ended while it wrote an image left of it: it never counts, and can be as large as the
+/// whole state.
+///
+/// # Errors
+/// What the disk says.
+pub fn remove_unfinished_images<D: Disk>(disk: &D) -> Result<(), WalError> {
+    for name in disk.list("image")? {
+        if name.ends_with(".tmp") {
+            disk.remove(&format!("image/{name}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The newest image whose every block holds, with its path, and what was wrong with newer ones.

@@ -1,7 +1,7 @@
 //! The first batch of a start: nothing recovered counts before it is on the card (rule 2).
 
 use crate::Settings;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::format::{BATCH_FLAG_START, BATCH_HEAD_BYTES, blocks_of};
 use crate::pool::Pool;
@@ -129,8 +129,10 @@ impl TailPlace {
     }
 
     fn open<D: Disk>(&self, disk: &D) -> Result<Open<D::File>, WalError> {
+        let file = disk.open(&path_of(self.number))?;
         Ok(Open {
-            file: disk.open(&path_of(self.number))?,
+            filled_bytes: file.bytes()?,
+            file,
             number: self.number,
             use_number: self.use_number,
             block_bytes: self.block_bytes,

@@ -33,8 +33,8 @@ pub struct Writer<D: Disk> {
     latched: Option<WalError>,
     bytes_written: u64,
     sync_count: u64,
-    /// Segments made on the spot in a row.
-    stopgaps: u32,
+    /// Bytes of zeros written ahead of the log.
+    bytes_filled: u64,
 }
 
 /// What a sync made durable: everything written before.
@@ -116,7 +116,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Everything up to `image` is in a durable image: segments that hold nothing later are used again.
-    /// Costs nothing on the card, but for stopgaps, which are removed. Answers how many were released.
+    /// Costs nothing on the card, but for surplus files, which are removed. Answers how many were released.
     ///
     /// # Errors
     /// What the disk says: final.
@@ -204,6 +204,12 @@ impl<D: Disk> Writer<D> {
         self.bytes_written
     }
 
+    /// Zeros written ahead of the log into segments that were not prepared; each byte of a file once.
+    #[must_use]
+    pub fn bytes_filled(&self) -> u64 {
+        self.bytes_filled
+    }
+
     /// Syncs of batches by this writer.
     #[must_use]
     pub fn sync_count(&self) -> u64 {
@@ -244,7 +250,7 @@ impl<D: Disk> Writer<D> {
             latched: None,
             bytes_written: 0,
             sync_count: 0,
-            stopgaps: 0,
+            bytes_filled: 0,
         }
     }
 
@@ -262,18 +268,14 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Lets a file go: a whole segment is used again, a stopgap is removed, and so is what a burst made beyond
-    /// twice the pool. True if removed; a name
-    /// that stays after a power cut is found at the next start, and removed then.
+    /// Lets a file go: it is used again, or removed if a burst made it beyond twice the pool. True if removed; a
+    /// name that stays after a power cut is found at the next start.
     fn retire(&mut self, number: u32) -> bool {
-        let path = path_of(number);
-        let bytes = self.disk.open(&path).and_then(|file| file.bytes());
-        let has_place = self.live.len() + self.pool.free_count() < 2 * self.settings.pool_count;
-        if bytes == Ok(self.settings.segment_bytes) && has_place {
+        if self.live.len() + self.pool.free_count() < 2 * self.settings.pool_count {
             self.pool.release(number);
             return false;
         }
-        self.disk.remove(&path).is_ok()
+        self.disk.remove(&path_of(number)).is_ok()
     }
 
     pub(crate) fn write_linked(
@@ -307,6 +309,10 @@ impl<D: Disk> Writer<D> {
         if let Link::Segment { previous } = link {
             self.open_segment(base, previous, body.len(), &mut buffer)?;
         }
+        let batch_bytes = blocks_of(BATCH_HEAD_BYTES + body.len(), self.settings.block_bytes) as u64;
+        let batch_bytes = usize::try_from(batch_bytes * u64::from(self.settings.block_bytes))
+            .expect("bounded by a segment");
+        self.fill_ahead(buffer.len() + batch_bytes)?;
         let current = self.current.as_mut().expect("opened above, or open from before");
         let (resume_block, checksum) = match link {
             Link::Resume { block, checksum } => (block, checksum),
@@ -356,7 +362,7 @@ impl<D: Disk> Writer<D> {
         buffer: &mut Vec<u8>,
     ) -> Result<(), WalError> {
         let Settings { segment_bytes, block_bytes, .. } = self.settings;
-        let mut header = Header {
+        let header = Header {
             use_number: self.next_use,
             block_bytes,
             segment_bytes,
@@ -380,12 +386,11 @@ impl<D: Disk> Writer<D> {
         let (file, number) = match self.pool.take() {
             Some(number) => (self.disk.open(&path_of(number))?, number),
             None => {
-                header.segment_bytes = stopgap_bytes(bytes, self.stopgaps, &self.settings);
-                self.make_stopgap(header.segment_bytes)?
+                let number = self.pool.name();
+                (self.disk.create(&path_of(number))?, number)
             }
         };
-        let segment_bytes = header.segment_bytes;
-        self.stopgaps = if segment_bytes < self.settings.segment_bytes { self.stopgaps + 1 } else { 0 };
+        let filled_bytes = file.bytes()?;
         let checksum = header.encode(buffer);
         self.current = Some(Open {
             file,
@@ -394,6 +399,7 @@ impl<D: Disk> Writer<D> {
             block_bytes,
             block_count: u32::try_from(segment_bytes / u64::from(block_bytes))
                 .expect("a segment is at most 1 GiB"),
+            filled_bytes,
             next_block: 0,
             sequence: 1,
             checksum,
@@ -410,19 +416,29 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// No file is ready: a short one is filled with zeros here and now, so that the first start and a
-    /// burst pay one flush a sync like everybody. Its name is durable before anything in it counts.
-    fn make_stopgap(&mut self, bytes: u64) -> Result<(D::File, u32), WalError> {
-        let number = self.pool.name();
-        let path = path_of(number);
-        let mut file = self.disk.create(&path)?;
-        file.allocate(bytes)?;
-        fill_with_zeros(&mut file, &path, 0, bytes)?;
-        file.sync_data()?;
-        self.disk.sync_dir("wal")?;
-        self.bytes_written += bytes;
+    /// Sees to it that the batch in `buffer` meets zeros already on the card, so that its sync is one flush.
+    /// A file prepared or used before has them; another is filled a step at a time, ahead of the log, once in
+    /// its life. Its name is durable before anything in it counts.
+    fn fill_ahead(&mut self, batch_bytes: usize) -> Result<(), WalError> {
+        let segment_bytes = self.settings.segment_bytes;
+        let current = self.current.as_mut().expect("the batch has a segment");
+        let end = u64::from(current.next_block) * u64::from(current.block_bytes) + batch_bytes as u64;
+        if end <= current.filled_bytes {
+            return Ok(());
+        }
+        let is_new = current.filled_bytes == 0;
+        let step = current.filled_bytes.clamp(segment_bytes / FILL_PART_MIN, segment_bytes / FILL_PART_MAX);
+        let target = (current.filled_bytes + step).max(end).min(segment_bytes.max(end));
+        let bytes = target - current.filled_bytes;
+        fill_with_zeros(&mut current.file, &path_of(current.number), current.filled_bytes, bytes)?;
+        current.file.sync_data()?;
+        current.filled_bytes = target;
+        if is_new {
+            self.disk.sync_dir("wal")?;
+        }
+        self.bytes_filled += bytes;
         self.sync_count += 1;
-        Ok((file, number))
+        Ok(())
     }
 
     fn refuse_if_latched(&self) -> Result<(), WalError> {
@@ -437,19 +453,12 @@ impl<D: Disk> Writer<D> {
     }
 }
 
-/// Shortest segment made on the spot: what a card of 10 MB/s fills within the time of one flush.
-const STOPGAP_BYTES: u64 = 256 * 1024;
+/// Least part of a segment that is filled ahead where it was not prepared: 256 KiB of 16 MiB, what a card of
+/// 10 MB/s writes within the time of one flush.
+const FILL_PART_MIN: u64 = 64;
 
-/// Longest one, unless its first batch is longer: a put waits for the filling of it.
-const STOPGAP_BYTES_MAX: u64 = 1024 * 1024;
-
-/// Bytes of a segment made on the spot for a first batch of `bytes`: twice as long as the last such one, up to a bound.
-fn stopgap_bytes(bytes: u64, stopgaps: u32, settings: &Settings) -> u64 {
-    let block_bytes = u64::from(settings.block_bytes);
-    let doubled = (STOPGAP_BYTES << stopgaps.min(8)).min(STOPGAP_BYTES_MAX);
-    let wanted = doubled.max(bytes.saturating_mul(2));
-    (wanted.div_ceil(block_bytes) * block_bytes).min(settings.segment_bytes)
-}
+/// Most: 1 MiB of 16 MiB. A put waits for it.
+const FILL_PART_MAX: u64 = 16;
 
 /// What the log says at its very end: the facts a new segment's header needs.
 pub(crate) struct Tip {
@@ -513,6 +522,8 @@ pub(crate) struct Open<F> {
     pub(crate) use_number: u64,
     pub(crate) block_bytes: u32,
     pub(crate) block_count: u32,
+    /// How far the file holds zeros or older blocks: its length.
+    pub(crate) filled_bytes: u64,
     pub(crate) next_block: u32,
     pub(crate) sequence: u32,
     /// Of the last batch, or of the header.
