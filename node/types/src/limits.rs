@@ -67,7 +67,8 @@ pub const QUOTA_BYTES_DEFAULT_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 const _: () = assert!(ENTRY_BYTES_MAX > REQUEST_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "a batch must hold any entry beside another");
-const _: () = assert!(SEGMENT_BYTES >= 3 * BATCH_BYTES_MAX as u64, "a segment must hold any batch with room to spare");
+const _: () =
+    assert!(SEGMENT_BYTES >= 3 * BATCH_BYTES_MAX as u64, "a segment must hold any batch with room to spare");
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(PENDING_BYTES_MAX >= 2 * BATCH_BYTES_MAX);
 const _: () = assert!(INBOX_COUNT_MAX > PENDING_COUNT_MAX);

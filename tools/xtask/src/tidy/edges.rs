@@ -19,7 +19,15 @@ const INSIDE: &[(&str, &[&str])] = &[
     ("quorate-api", &["quorate-types", "quorate-store", "quorate-watch", "quorate-proto"]),
     (
         "quorated",
-        &["quorate-types", "quorate-wal", "quorate-store", "quorate-watch", "quorate-api", "quorate-proto", "quorate-board"],
+        &[
+            "quorate-types",
+            "quorate-wal",
+            "quorate-store",
+            "quorate-watch",
+            "quorate-api",
+            "quorate-proto",
+            "quorate-board",
+        ],
     ),
     ("quorate-board", &[]),
     ("quorate-card", &[]),
