@@ -196,6 +196,16 @@ fn a_segment_of_another_node_is_refused() {
     }
 }
 
+#[test]
+fn an_image_that_a_kill_left_unfinished_goes_with_the_next_start() {
+    let mut server = killed();
+    let left = server.data_dir().join("image/image-00000000000000000007.tmp");
+    fs::write(&left, vec![1; 1 << 20]).unwrap();
+    server.restart();
+    assert!(!left.exists(), "it would lie on the card until the next image, which may be long");
+    assert_eq!(count_keys(&server), COUNT);
+}
+
 /// The program on a folder, to its end: code and words.
 fn run(folder: &Path, flags: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(Program::quorated().path());
