@@ -72,13 +72,13 @@ impl Generator {
             }
             850..880 => Question::Compact(self.compact()),
             880..925 => Question::Grant(self.grant()),
-            925..940 => Question::Revoke(pb::LeaseRevokeRequest { id: self.lease() }),
-            940..960 => {
+            925..945 => Question::Revoke(pb::LeaseRevokeRequest { id: self.lease() }),
+            945..960 => {
                 Question::TimeToLive(pb::LeaseTimeToLiveRequest { id: self.lease(), keys: self.chance(70) })
             }
             960..975 => Question::Leases,
-            975..985 => Question::Alarm(self.alarm()),
-            985..995 => Question::HashKv(pb::HashKvRequest { revision: self.revision_asked() }),
+            975..988 => Question::Alarm(self.alarm()),
+            988..996 => Question::HashKv(pb::HashKvRequest { revision: self.revision_asked() }),
             _ => Question::MemberCount,
         }
     }
@@ -228,7 +228,7 @@ impl Generator {
             // Of two kinds etcd minds the one raised last only; we mind both.
             return pb::AlarmRequest::default();
         }
-        let alarm = if action == 1 { self.pick(&[1, 1, 2]) } else { self.pick(&[0, 1, 2, 5]) };
+        let alarm = if action == 1 { self.pick(&[1, 2]) } else { self.pick(&[0, 1, 2, 5]) };
         pb::AlarmRequest { action, member_id: ALARM_MEMBER, alarm }
     }
 

@@ -10,7 +10,7 @@ use quorate_proto::etcdserverpb as pb;
 use quorate_tests::client::Client;
 use std::collections::VecDeque;
 
-pub(crate) const SEED_COUNT: u64 = 30;
+pub(crate) const SEED_COUNT: u64 = 40;
 const STEP_COUNT: usize = 500;
 const STEPS_SHOWN: usize = 12;
 
