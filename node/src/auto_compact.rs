@@ -39,7 +39,7 @@ impl AutoCompact {
                 Ok(AutoCompact::Periodic(Duration::from_secs(seconds)))
             }
             ("periodic", Err(_)) => humantime::parse_duration(retention)
-                .map(AutoCompact::Periodic)
+                .map(|time| if time.is_zero() { AutoCompact::Off } else { AutoCompact::Periodic(time) })
                 .map_err(|_| format!("'{retention}' is no duration; write 30m, 1h, or a number of hours")),
             (other, _) => Err(format!("the mode '{other}' is neither periodic nor revision")),
         }
@@ -124,6 +124,11 @@ mod tests {
     #[test]
     fn reads_etcds_flags() {
         assert_eq!(AutoCompact::parse("periodic", "0"), Ok(AutoCompact::Off));
+        assert_eq!(
+            AutoCompact::parse("periodic", "0s"),
+            Ok(AutoCompact::Off),
+            "else all history went each tick"
+        );
         assert_eq!(AutoCompact::parse("periodic", "1"), Ok(AutoCompact::Periodic(Duration::from_secs(3600))));
         assert_eq!(AutoCompact::parse("periodic", "90s"), Ok(AutoCompact::Periodic(Duration::from_secs(90))));
         assert_eq!(AutoCompact::parse("revision", "1000"), Ok(AutoCompact::Revision(1000)));

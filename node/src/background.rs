@@ -9,7 +9,9 @@ use core::time::Duration;
 use quorate_api::Refusal;
 use quorate_types::HardState;
 use quorate_types::limits::{IMAGE_TRIGGER_BYTES_MIN, SEGMENT_BYTES};
-use quorate_wal::{Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError};
+use quorate_wal::{
+    Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError, remove_unfinished_images,
+};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
@@ -99,6 +101,14 @@ impl<D: Disk> Background<D> {
 
     fn prepare(&self, order: SpareOrder) -> Result<Spare, WalError> {
         let mut preparer = Preparer::new(self.disk.clone(), order)?;
+        let prepared = self.fill(&mut preparer);
+        if prepared.is_err() {
+            preparer.abandon();
+        }
+        prepared
+    }
+
+    fn fill(&self, preparer: &mut Preparer<D>) -> Result<Spare, WalError> {
         let mut pace = Pace::start();
         loop {
             if let Some(spare) = preparer.step()? {
@@ -122,7 +132,11 @@ impl<D: Disk> Background<D> {
         let export = start.export;
         let inbound = match self.write_image(start, &head) {
             Ok(bytes) => Inbound::ImageDone { export, position: start.position, number, bytes },
-            Err(reason) => Inbound::ImageFailed { export, reason },
+            Err(reason) => {
+                // What stands of it may be the room the log needs.
+                remove_unfinished_images(&self.disk).ok();
+                Inbound::ImageFailed { export, reason }
+            }
         };
         // A driver that has ended needs to hear nothing.
         let _is_heard: bool = self.inbox.deliver(inbound);

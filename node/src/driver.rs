@@ -73,6 +73,8 @@ pub struct Driver {
     metrics: Metrics,
     phase: Phase,
     tick_next: Instant,
+    /// Whether the last tick came late.
+    was_stalled: bool,
     progress_next: Duration,
 }
 
@@ -164,6 +166,7 @@ impl Driver {
             metrics: parts.metrics,
             phase: Phase::Running,
             tick_next: now,
+            was_stalled: false,
             progress_next: Duration::ZERO,
         };
         driver.replay();

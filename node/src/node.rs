@@ -140,11 +140,16 @@ impl Node {
                 Err(refusal) => (Err(refusal), true),
             };
             let sent = tokio::time::timeout(EXPORT_STALL_MAX, slices.send(bytes.map(Bytes::from))).await;
-            if is_last || !matches!(sent, Ok(Ok(()))) {
-                break;
+            match sent {
+                Ok(Ok(())) if !is_last => {}
+                Ok(Ok(()) | Err(_)) => return self.insist(|| Inbound::ExportEnd(start.export)).await,
+                Err(_) => break,
             }
         }
+        // The client stopped taking: the hold ends now, and if it ever comes back it learns that the rest is missing,
+        // for a stream that just ended would pass for whole.
         self.insist(|| Inbound::ExportEnd(start.export)).await;
+        slices.send(Err(Refusal::TimedOut)).await.ok();
     }
 
     async fn wait_for_sync(&self) -> Result<(), Refusal> {
@@ -192,9 +197,23 @@ impl Backend for Node {
     }
 
     async fn export(&self) -> Result<mpsc::Receiver<Result<Bytes, Refusal>>, Refusal> {
-        let start = self.ask(Inbound::ExportBegin).await?;
         let (slices, slices_out) = mpsc::channel(EXPORT_SLICE_COUNT_MAX);
-        tokio::spawn(self.clone().pump_export(start, slices));
+        let (began, has_begun) = oneshot::channel();
+        let node = self.clone();
+        // A task of its own: a client that goes away ends this call at any point, and an export that began must end
+        // all the same, for it holds compaction's sweep.
+        tokio::spawn(async move {
+            match node.ask(Inbound::ExportBegin).await {
+                Ok(start) => {
+                    began.send(Ok(())).ok();
+                    node.pump_export(start, slices).await;
+                }
+                Err(refusal) => {
+                    began.send(Err(refusal)).ok();
+                }
+            }
+        });
+        has_begun.await.unwrap_or(Err(Refusal::Stopping))?;
         Ok(slices_out)
     }
 

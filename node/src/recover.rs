@@ -153,16 +153,15 @@ fn open_disk(config: &Config) -> Result<RealDisk, RecoverError> {
     if !is_there && !config.new_cluster {
         return Err(RecoverError::Empty { folder: folder.display().to_string() });
     }
-    let fail = |error: std::io::Error| RecoverError::Folder {
-        folder: folder.display().to_string(),
-        reason: error.to_string(),
-    };
-    std::fs::create_dir_all(folder).map_err(fail)?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match RealDisk::open(folder) {
             Err(error) if error.kind == DiskErrorKind::Locked && Instant::now() < deadline => {
                 std::thread::sleep(LOCK_LOOK);
+            }
+            Err(error) if error.kind == DiskErrorKind::Io && !is_there => {
+                let folder = folder.display().to_string();
+                return Err(RecoverError::Folder { folder, reason: error.to_string() });
             }
             opened => return Ok(opened.map_err(WalError::from)?),
         }
@@ -188,8 +187,8 @@ fn load_newest(disk: &RealDisk) -> Result<Loaded, RecoverError> {
                 return Ok(Loaded { store, bytes, head: Some(head), damaged });
             }
             Ok((head, Err(error))) => return Err(RecoverError::Image { index: head.position.index, error }),
-            Err(error @ WalError::NewerFormat { .. }) => return Err(error.into()),
-            Err(error) => damaged.push(error),
+            Err(error @ WalError::ImageDamaged { .. }) => damaged.push(error),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(Loaded { store: Store::new(), bytes: 0, head: None, damaged })
@@ -227,9 +226,9 @@ fn begin(
     let hard_state = HardState { term: Term(term_seen.0 + 1), vote: Some(identity.node) };
     let applied = store.applied();
     let entries = recovered.entries;
-    let log_bytes = entries.iter().map(|entry| u64::try_from(entry.payload.len()).unwrap_or(u64::MAX)).sum();
     let newest_time = check_entries(&entries)?.max(store.time());
     let writer = recovered.opener.begin(identity, membership.clone(), hard_state)?;
+    let log_bytes = writer.bytes_since(recovered.base);
     Ok(Opened {
         identity,
         start: recovered.start,

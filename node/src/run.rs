@@ -20,6 +20,9 @@ use tokio::sync::oneshot;
 /// After the card failed, how long the status page still tells why before the process ends.
 const LAST_WORDS_TIME: Duration = Duration::from_secs(2);
 
+/// Longest a stop waits for the card.
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// Threads that serve clients.
 const API_THREAD_COUNT: usize = 2;
 
@@ -148,7 +151,14 @@ impl Workers {
         }
         let _is_heard: bool = inbox.deliver(Inbound::Stop);
         drop(inbox);
-        let end = driver_end.blocking_recv().unwrap_or(DriverEnd::CardFailed);
+        let end = runtime.block_on(async { tokio::time::timeout(STOP_TIME_MAX, driver_end).await });
+        let Ok(end) = end else {
+            tracing::error!(
+                "the card does not finish the last batch: stopping without; nothing acknowledged is lost"
+            );
+            return ExitReason::CardFailed;
+        };
+        let end = end.unwrap_or(DriverEnd::CardFailed);
         // The background thread may be in the middle of a long piece; what it does needs no ending.
         drop(threads);
         tracing::info!("stopped");

@@ -30,6 +30,9 @@ const LINGER_MAX: Duration = Duration::from_millis(10);
 /// Idle time after which the last batch is sealed (protocol.md rule 1). One extra sync per pause.
 const SEAL_IDLE: Duration = Duration::from_secs(10);
 
+/// After a spare could not be made, the time until the next is tried.
+const SPARE_RETRY: Duration = Duration::from_secs(60);
+
 /// What the wal thread may be told.
 #[derive(Debug)]
 pub enum WalRequest {
@@ -82,6 +85,8 @@ pub struct WalWorker<D: Disk> {
     syncs_counted: u64,
     /// Written beside the next entries: it only spares a later start a look.
     image_mark: Option<Record>,
+    /// A spare could not be made: the disk is full or failing. The next is not tried before this.
+    spare_after: Option<Instant>,
 }
 
 /// Whether the thread goes on.
@@ -136,6 +141,7 @@ impl<D: Disk> WalWorker<D> {
             filled_counted: 0,
             syncs_counted: 0,
             image_mark: None,
+            spare_after: None,
         }
     }
 
@@ -217,7 +223,10 @@ impl<D: Disk> WalWorker<D> {
             WalRequest::Append { entries, commit_hint } => {
                 let bytes = entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
                 let is_first = gathered.last.is_none();
-                if !is_first && gathered.bytes + bytes > BATCH_BYTES_MAX / 2 {
+                let count = gathered.entries + entries.len();
+                if !is_first
+                    && (gathered.bytes + bytes > BATCH_BYTES_MAX / 2 || count > BATCH_ENTRY_COUNT_MAX)
+                {
                     return Some(WalRequest::Append { entries, commit_hint });
                 }
                 gathered.bytes += bytes;
@@ -238,7 +247,10 @@ impl<D: Disk> WalWorker<D> {
                 tracing::info!(%position, bytes, "image is durable");
             }
             WalRequest::Spare(spare) => self.writer.give_spare(&spare),
-            WalRequest::SpareFailed => self.writer.give_up_spare(),
+            WalRequest::SpareFailed => {
+                self.writer.give_up_spare();
+                self.spare_after = Some(Instant::now() + SPARE_RETRY);
+            }
             WalRequest::Stop => gathered.stop = true,
         }
         None
@@ -291,6 +303,9 @@ impl<D: Disk> WalWorker<D> {
 
     /// Covers the last batch, so that a later start can tell damage from a torn tail.
     fn seal(&mut self) -> Result<(), WalError> {
+        if self.writer.is_sealed() {
+            return Ok(());
+        }
         self.health.sync_begins();
         self.writer.seal()?;
         self.health.sync_ended();
@@ -310,6 +325,9 @@ impl<D: Disk> WalWorker<D> {
     }
 
     fn ask_for_spares(&mut self) {
+        if self.spare_after.is_some_and(|after| Instant::now() < after) {
+            return;
+        }
         if let Some(order) = self.writer.wants_spare() {
             drop(self.background.send(Job::Spare(order)));
         }
@@ -325,5 +343,69 @@ impl<D: Disk> WalWorker<D> {
     fn tell(&self, inbound: Inbound) {
         // A driver that has ended needs to hear nothing.
         let _is_heard: bool = self.inbox.deliver(inbound);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::registry::Registry;
+    use quorate_types::{ClusterId, EntryKind, HardState, Identity, Member, Membership, NodeId, Term};
+    use quorate_wal::disk::sim::SimDisk;
+    use quorate_wal::{Settings, recover};
+    use std::sync::mpsc::channel;
+
+    const TERM: Term = Term(1);
+
+    fn writer(disk: &SimDisk) -> Writer<SimDisk> {
+        let identity = Identity { cluster: ClusterId(1), node: NodeId(2) };
+        let member = Member {
+            id: identity.node,
+            name: "n".into(),
+            peer_addresses: Vec::new(),
+            client_urls: Vec::new(),
+        };
+        let hard_state = HardState { term: TERM, vote: Some(identity.node) };
+        recover(disk.clone(), Settings::default(), None, None, 1)
+            .unwrap()
+            .opener
+            .begin(identity, Membership::founded_by(member), hard_state)
+            .unwrap()
+    }
+
+    fn append(indexes: core::ops::RangeInclusive<u64>) -> WalRequest {
+        let entry = |index| Entry {
+            position: Position { term: TERM, index: Index(index) },
+            kind: EntryKind::Command,
+            payload: Arc::from([7_u8; 10]),
+        };
+        WalRequest::Append { entries: indexes.map(entry).collect(), commit_hint: Index(0) }
+    }
+
+    /// More entries than a batch holds wait for the next one: pushing them into this one ended the process.
+    #[test]
+    fn a_crowd_of_small_entries_takes_two_batches() {
+        let disk = SimDisk::new();
+        let (inbox, inbound) = Inbox::bounded();
+        let (requests, requests_out) = channel();
+        let (background, _jobs) = channel();
+        let metrics = Metrics::register(&mut Registry::default(), "3.5.24");
+        let health = Arc::new(DiskHealth::default());
+        let worker = WalWorker::new(writer(&disk), requests_out, inbox, background, health, metrics);
+        requests.send(append(1..=4_000)).unwrap();
+        requests.send(append(4_001..=4_200)).unwrap();
+        requests.send(WalRequest::Stop).unwrap();
+        worker.run();
+        let mut acknowledged = Vec::new();
+        let mut has_stopped = false;
+        for told in inbound.try_iter() {
+            match told {
+                Inbound::Appended(appended) => acknowledged.push(appended.ack.index.0),
+                Inbound::WalStopped => has_stopped = true,
+                other => panic!("the wal thread said {other:?}"),
+            }
+        }
+        assert_eq!(acknowledged, [4_000, 4_200]);
+        assert!(has_stopped, "and it ended as asked");
     }
 }

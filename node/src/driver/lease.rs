@@ -3,7 +3,7 @@
 use super::Driver;
 use crate::inbox::Reply;
 use quorate_api::{Answer, Refusal};
-use quorate_store::{Command, LeaseChange, Renewal, StoreError};
+use quorate_store::{AlarmKind, Command, LeaseChange, Renewal, StoreError};
 use quorate_types::LeaseId;
 
 /// Expiries proposed in one tick: etcd ends at most 1,000 leases a second; so does this.
@@ -12,7 +12,9 @@ const EXPIRY_COUNT_MAX: usize = 100;
 impl Driver {
     /// Proposes the end of leases whose time is over. Until it is applied their keep-alives wait.
     pub(super) fn expire_leases(&mut self) {
-        if self.refusal().is_some() {
+        // While a node is marked as damaged the store refuses expiries too: proposing them would only fill the log.
+        let is_corrupt = self.store.alarms().iter().any(|alarm| alarm.kind == AlarmKind::Corrupt);
+        if self.refusal().is_some() || is_corrupt {
             return;
         }
         for (id, granted) in self.leases.expired(self.clock.cluster_time(), EXPIRY_COUNT_MAX) {

@@ -143,11 +143,16 @@ impl Driver {
 
     fn tick(&mut self) {
         let now = self.clock.now();
-        // After a stall of this thread ticks are not made up for: nothing counts them.
+        // After a stall of this thread ticks are not made up for: nothing counts them. But keep-alives may stand in
+        // the inbox that came in time: leases get one more tick.
+        let was_stalled = now > self.tick_next + 2 * TICK && !self.was_stalled;
+        self.was_stalled = was_stalled;
         self.tick_next = now + TICK;
         let timed_out = self.pending.expire(now);
         self.metrics.failed.inc_by(u64::try_from(timed_out).unwrap_or(u64::MAX));
-        self.expire_leases();
+        if !was_stalled {
+            self.expire_leases();
+        }
         if let Some(revision) = self.auto_compactor.tick(self.clock.cluster_time(), self.store.revision()) {
             self.compact_by_itself(revision);
         }
@@ -171,6 +176,8 @@ impl Driver {
 
     /// The first failed write or sync is final: whoever waits is told, nothing is acknowledged again.
     fn fail(&mut self, words: &str) {
+        // What became durable before is answered as such.
+        self.advance();
         tracing::error!("{words}");
         self.last_words.say(words);
         self.status.update(|status| status.errors.push(words.to_owned()));

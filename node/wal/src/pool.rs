@@ -61,6 +61,14 @@ impl<D: Disk> Preparer<D> {
         Ok(Some(Spare { number }))
     }
 
+    /// Takes the unfinished file away again, so that it does not keep the room the log itself may need. If that
+    /// fails too, the next start does it.
+    pub fn abandon(self) {
+        let Preparer { disk, order, file, .. } = self;
+        drop(file);
+        disk.remove(&temporary_path(order.number)).ok();
+    }
+
     /// Makes what was written so far durable, so that the last step need not flush it all at once.
     ///
     /// # Errors

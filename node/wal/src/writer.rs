@@ -115,6 +115,12 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
+    /// Whether a seal is the last thing written.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
     /// Everything up to `image` is in a durable image: segments that hold nothing later are used again.
     /// Costs nothing on the card, but for surplus files, which are removed. Answers how many were released.
     ///

@@ -448,3 +448,17 @@ fn a_segment_that_was_not_prepared_is_filled_ahead() {
     assert!(filled <= 2 * 1024 * 1024, "each byte once");
     append(&mut writer, &[Record::Entry(entry(at(1, index + 1), 100, 1))]).unwrap();
 }
+
+/// A spare that finds the disk full gives its room back: the log may need it.
+#[test]
+fn a_spare_that_cannot_be_made_leaves_nothing() {
+    let (disk, _model, mut writer) = begun(1, 100);
+    let order = writer.wants_spare().expect("there are none");
+    let mut preparer = quorate_wal::Preparer::new(disk.clone(), order).unwrap();
+    disk.fail_at(disk.operations(), quorate_wal::DiskErrorKind::NoSpace);
+    assert!(preparer.step().is_err());
+    assert!(disk.list("wal").unwrap().iter().any(|name| name.starts_with("spare")));
+    preparer.abandon();
+    writer.give_up_spare();
+    assert!(!disk.list("wal").unwrap().iter().any(|name| name.starts_with("spare")));
+}

@@ -29,9 +29,14 @@ impl RealDisk {
             path: path.clone(),
             reason: error.to_string(),
         };
-        if !root.is_dir() {
+        // A folder whose own name is lost takes everything in it along: each one made here is synced into its
+        // parent before anything in it counts.
+        let missing =
+            root.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()).count();
+        if missing > 0 {
             std::fs::create_dir_all(root).map_err(|error| wrap("create folder", error))?;
-            if let Some(parent) = root.canonicalize().map_err(|error| wrap("find folder", error))?.parent() {
+            let whole = root.canonicalize().map_err(|error| wrap("find folder", error))?;
+            for parent in whole.ancestors().skip(1).take(missing) {
                 sync_folder(parent)?;
             }
         }
