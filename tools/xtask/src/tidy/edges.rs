@@ -12,6 +12,7 @@ use std::process::Command;
 /// that tools speak them without the server; the bench is a library, so that tests can load a node with it.
 const INSIDE: &[(&str, &[&str])] = &[
     ("quorate-types", &[]),
+    ("quorate-board", &[]),
     ("quorate-proto", &[]),
     ("quorate-wal", &["quorate-types"]),
     ("quorate-store", &["quorate-types"]),
@@ -29,7 +30,6 @@ const INSIDE: &[(&str, &[&str])] = &[
             "quorate-board",
         ],
     ),
-    ("quorate-board", &[]),
     ("quorate-card", &[]),
     ("quorate-bench", &["quorate-proto"]),
     (
