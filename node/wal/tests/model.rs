@@ -265,7 +265,7 @@ fn histories(part: u64) {
     if let Some(seed) = number("QUORATE_SEED") {
         return history(seed);
     }
-    let count = number("QUORATE_SEED_COUNT").unwrap_or(1_200) / 2;
+    let count = number("QUORATE_SEED_COUNT").unwrap_or(4_000) / 2;
     for seed in part * count..(part + 1) * count {
         if std::panic::catch_unwind(|| history(seed)).is_err() {
             panic!("seed {seed}");
