@@ -399,10 +399,11 @@ mod tests {
         let mut acknowledged = Vec::new();
         let mut has_stopped = false;
         for told in inbound.try_iter() {
-            match told {
-                Inbound::Appended(appended) => acknowledged.push(appended.ack.index.0),
-                Inbound::WalStopped => has_stopped = true,
-                other => panic!("the wal thread said {other:?}"),
+            if let Inbound::Appended(appended) = told {
+                acknowledged.push(appended.ack.index.0);
+            } else {
+                assert!(matches!(told, Inbound::WalStopped), "the wal thread said {told:?}");
+                has_stopped = true;
             }
         }
         assert_eq!(acknowledged, [4_000, 4_200]);
