@@ -159,7 +159,7 @@ fn open_disk(config: &Config) -> Result<RealDisk, RecoverError> {
             Err(error) if error.kind == DiskErrorKind::Locked && Instant::now() < deadline => {
                 std::thread::sleep(LOCK_LOOK);
             }
-            Err(error) if error.kind == DiskErrorKind::Io && !is_there => {
+            Err(error) if error.kind == DiskErrorKind::Io && !folder.is_dir() => {
                 let folder = folder.display().to_string();
                 return Err(RecoverError::Folder { folder, reason: error.to_string() });
             }

@@ -39,7 +39,7 @@ const STEPS: &[Step] = &[
         what: "unit, property, golden and scripted tests",
         run: Run::Prefer {
             program: "cargo-nextest",
-            line: "cargo nextest run --workspace --locked",
+            line: "cargo nextest run --workspace --locked --no-fail-fast",
             otherwise: "cargo test --workspace --locked --lib --bins --tests",
         },
     },
