@@ -302,7 +302,8 @@ impl<D: Disk> Writer<D> {
         buffer.clear();
         let mut link = link;
         if let (Link::Next, Some(current)) = (&link, &self.current)
-            && !current.has_room(body.len())
+            && (!current.has_room(body.len())
+                || (!current.is_filled(body.len()) && self.pool.free_count() > 0))
         {
             let previous = Some(current.end());
             if let Some(newest) = self.live.back_mut() {
@@ -540,6 +541,12 @@ impl<F> Open<F> {
     fn has_room(&self, body_bytes: usize) -> bool {
         let blocks = blocks_of(BATCH_HEAD_BYTES + body_bytes, self.block_bytes) as u64;
         u64::from(self.next_block) + blocks <= u64::from(self.block_count)
+    }
+
+    /// Whether the batch meets zeros. If not, and a prepared file waits, the log goes on there instead.
+    fn is_filled(&self, body_bytes: usize) -> bool {
+        let blocks = blocks_of(BATCH_HEAD_BYTES + body_bytes, self.block_bytes) as u64;
+        (u64::from(self.next_block) + blocks) * u64::from(self.block_bytes) <= self.filled_bytes
     }
 
     fn end(&self) -> SegmentEnd {
