@@ -5,8 +5,8 @@ use crate::solo::Solo;
 use core::time::Duration;
 use quorate_store::{DecodeError, ImageError, ImageLoader, Store, decode};
 use quorate_types::{
-    ClusterId, ClusterTime, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId, Start,
-    Term,
+    ClusterId, ClusterTime, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId,
+    PeerKey, Start, Term,
 };
 use quorate_wal::{
     DiskErrorKind, ImageHead, RealDisk, Recovered, Settings, Tail, WalError, Writer, images, open_image,
@@ -263,6 +263,8 @@ fn membership(config: &Config, identity: Identity, recovered: Option<Membership>
         name: config.name.clone(),
         peer_addresses: Vec::new(),
         client_urls: config.advertise_client.clone(),
+        key: PeerKey::default(),
+        stays_learner: false,
     };
     match recovered {
         Some(membership) if membership.members.len() > 1 => membership,

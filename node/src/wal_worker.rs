@@ -350,7 +350,9 @@ impl<D: Disk> WalWorker<D> {
 mod tests {
     use super::*;
     use prometheus_client::registry::Registry;
-    use quorate_types::{ClusterId, EntryKind, HardState, Identity, Member, Membership, NodeId, Term};
+    use quorate_types::{
+        ClusterId, EntryKind, HardState, Identity, Member, Membership, NodeId, PeerKey, Term,
+    };
     use quorate_wal::disk::sim::SimDisk;
     use quorate_wal::{Settings, recover};
     use std::sync::mpsc::channel;
@@ -364,6 +366,8 @@ mod tests {
             name: "n".into(),
             peer_addresses: Vec::new(),
             client_urls: Vec::new(),
+            key: PeerKey::default(),
+            stays_learner: false,
         };
         let hard_state = HardState { term: TERM, vote: Some(identity.node) };
         recover(disk.clone(), Settings::default(), None, None, 1)

@@ -17,6 +17,6 @@ mod time;
 
 pub use entry::{Entry, EntryKind};
 pub use id::{ClusterId, Identity, LeaseId, NodeId, ProposalId, Start};
-pub use membership::{Member, Membership};
+pub use membership::{Member, Membership, PeerKey};
 pub use position::{HardState, Index, Position, Term};
 pub use time::{ClusterTime, Revision};

@@ -35,6 +35,24 @@ pub const PENDING_COUNT_MAX: usize = 8_192;
 /// Payload bytes of waiting proposals: the same bound in memory.
 pub const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Payload bytes of entries kept in memory beyond what is applied and durable here, so that a follower a
+/// little behind is served without reading the log back.
+pub const LOG_RETAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Payload bytes of one append to a peer; an entry that is larger goes alone.
+pub const APPEND_BYTES_MAX: usize = 256 * 1024;
+
+/// Payload bytes on their way to one peer and not yet answered: what one slow peer may cost in memory, and
+/// what a link of 10 MB/s holds for 200 ms.
+pub const APPEND_IN_FLIGHT_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Payload bytes a node holds in memory that its own card has not taken yet. A follower beyond it refuses
+/// appends and still answers heartbeats (protocol.md rule 13).
+pub const UNPERSISTED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Members of a cluster, learners among them: bounds what a membership costs on disk and wire.
+pub const MEMBER_COUNT_MAX: usize = 16;
+
 /// Messages in the driver's one queue. Reads and watch requests stand here beside proposals.
 pub const INBOX_COUNT_MAX: usize = 16_384;
 
@@ -71,4 +89,6 @@ const _: () =
     assert!(SEGMENT_BYTES >= 3 * BATCH_BYTES_MAX as u64, "a segment must hold any batch with room to spare");
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(PENDING_BYTES_MAX >= 2 * BATCH_BYTES_MAX);
+const _: () = assert!(APPEND_IN_FLIGHT_BYTES_MAX >= ENTRY_BYTES_MAX + APPEND_BYTES_MAX);
+const _: () = assert!(UNPERSISTED_BYTES_MAX >= BATCH_BYTES_MAX + APPEND_IN_FLIGHT_BYTES_MAX);
 const _: () = assert!(INBOX_COUNT_MAX > PENDING_COUNT_MAX);

@@ -2,6 +2,7 @@
 
 use crate::NodeId;
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// One node as the others know it.
@@ -15,6 +16,26 @@ pub struct Member {
     pub peer_addresses: Vec<String>,
     /// What it tells clients: URLs, as etcd's member list has them.
     pub client_urls: Vec<String>,
+    /// What it proves itself with to its peers (RFC 7250).
+    pub key: PeerKey,
+    /// Never becomes a voter by itself.
+    pub stays_learner: bool,
+}
+
+/// An Ed25519 public key: 32 bytes. All zeros for a node that has no peers yet and was never asked for one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct PeerKey(pub [u8; 32]);
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// The members and what each counts for (protocol.md rule 11).

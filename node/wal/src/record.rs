@@ -116,7 +116,7 @@ impl Record {
 pub(crate) mod tests {
     use super::*;
     use core::fmt::Write;
-    use quorate_types::{Member, NodeId};
+    use quorate_types::{Member, NodeId, PeerKey};
 
     fn all() -> Vec<(&'static str, Record)> {
         let position = Position { term: Term(3), index: Index(300) };
@@ -126,6 +126,8 @@ pub(crate) mod tests {
             name: "n1".to_owned(),
             peer_addresses: Vec::new(),
             client_urls: Vec::new(),
+            key: PeerKey::default(),
+            stays_learner: false,
         };
         vec![
             ("entry of 5 bytes", Record::Entry(Entry { position, kind: EntryKind::Command, payload })),

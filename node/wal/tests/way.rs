@@ -1,8 +1,8 @@
 //! The whole way on a real folder: found, write, rotate, trim, restart.
 
 use quorate_types::{
-    ClusterId, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId, Position, Start,
-    Term,
+    ClusterId, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId, PeerKey, Position,
+    Start, Term,
 };
 use quorate_wal::{
     Batch, DiskErrorKind, ImageHead, ImageWriter, NewestImage, Preparer, RealDisk, Record, Settings, Tail,
@@ -19,6 +19,8 @@ fn membership() -> Membership {
         name,
         peer_addresses: Vec::new(),
         client_urls: Vec::new(),
+        key: PeerKey::default(),
+        stays_learner: false,
     })
 }
 

@@ -8,7 +8,7 @@ use quorate_api::{
 };
 use quorate_proto::etcdserverpb as pb;
 use quorate_store::{Command, LeaseClock, Outcome, Renewal, Store, StoreError};
-use quorate_types::{ClusterId, ClusterTime, Identity, LeaseId, Member, Membership, NodeId};
+use quorate_types::{ClusterId, ClusterTime, Identity, LeaseId, Member, Membership, NodeId, PeerKey};
 use quorate_watch::{Delivery, Hub, StreamId};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -172,6 +172,8 @@ impl Backend for FakeNode {
             name: "n1".to_owned(),
             peer_addresses: vec!["10.0.0.1:2380".to_owned()],
             client_urls: vec!["http://10.0.0.1:2379".to_owned()],
+            key: PeerKey::default(),
+            stays_learner: false,
         })
     }
 

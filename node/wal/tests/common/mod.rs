@@ -1,8 +1,8 @@
 //! What the tests of the log share: a small cast, a plain model, and a node that writes, dies and returns.
 
 use quorate_types::{
-    ClusterId, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId, Position, Start,
-    Term,
+    ClusterId, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId, PeerKey, Position,
+    Start, Term,
 };
 use quorate_wal::disk::sim::SimDisk;
 use quorate_wal::{Batch, ImageHead, Record, Recovered, Settings, WalError, Writer, recover};
@@ -22,6 +22,8 @@ pub(crate) fn membership(name: &str) -> Membership {
         name,
         peer_addresses: Vec::new(),
         client_urls: Vec::new(),
+        key: PeerKey::default(),
+        stays_learner: false,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::file::SnapshotFile;
 use anyhow::{Context, Result, anyhow, ensure};
-use quorate_types::{ClusterId, HardState, Identity, Member, Membership, NodeId};
+use quorate_types::{ClusterId, HardState, Identity, Member, Membership, NodeId, PeerKey};
 use quorate_wal::{ImageHead, ImageWriter, RealDisk, Settings, recover};
 use std::path::Path;
 
@@ -24,6 +24,8 @@ pub(super) fn restore(snapshot: &SnapshotFile, folder: &Path, name: &str) -> Res
         name: name.to_owned(),
         peer_addresses: Vec::new(),
         client_urls: Vec::new(),
+        key: PeerKey::default(),
+        stays_learner: false,
     };
     let membership = Membership::founded_by(member);
     // The log position goes on from the snapshot's; its votes belong to another cluster.

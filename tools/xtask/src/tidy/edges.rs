@@ -15,6 +15,8 @@ const INSIDE: &[(&str, &[&str])] = &[
     ("quorate-board", &[]),
     ("quorate-proto", &[]),
     ("quorate-wal", &["quorate-types"]),
+    ("quorate-raft", &["quorate-types"]),
+    ("quorate-peer", &["quorate-types", "quorate-raft"]),
     ("quorate-store", &["quorate-types"]),
     ("quorate-watch", &["quorate-types", "quorate-store"]),
     ("quorate-api", &["quorate-types", "quorate-store", "quorate-watch", "quorate-proto"]),
@@ -23,6 +25,8 @@ const INSIDE: &[(&str, &[&str])] = &[
         &[
             "quorate-types",
             "quorate-wal",
+            "quorate-raft",
+            "quorate-peer",
             "quorate-store",
             "quorate-watch",
             "quorate-api",
@@ -42,6 +46,8 @@ const INSIDE: &[(&str, &[&str])] = &[
         &[
             "quorate-types",
             "quorate-wal",
+            "quorate-raft",
+            "quorate-peer",
             "quorate-store",
             "quorate-watch",
             "quorate-api",
@@ -58,6 +64,7 @@ const INSIDE: &[(&str, &[&str])] = &[
 /// clock that `no_std` took away.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("quorate-types", &["serde"]),
+    ("quorate-raft", &["serde", "postcard", "heapless"]),
     ("quorate-store", &["serde", "serde_bytes", "postcard", "crc", "bytes"]),
     ("quorate-watch", &["bytes", "heapless"]),
 ];
