@@ -156,6 +156,11 @@ fn first_status(opened: &Opened, quota_bytes: u64, errors: Vec<String>) -> NodeS
         bytes_in_use: opened.store.bytes_total(),
         bytes_quota: quota_bytes,
         is_learner: false,
+        role: "leader",
+        removed: false,
+        voters: opened.membership.voters.clone(),
+        learners: opened.membership.learners.clone(),
+        peers: Vec::new(),
         errors,
         alarms: opened.store.alarms(),
     }

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use prometheus_client::registry::Registry;
-use quorate_api::{Answer, Backend, NodeStatus, Read, ReadOutcome, Refusal, WatchCommand, WatchSession};
+use quorate_api::{
+    Answer, Backend, Invite, InviteRequest, InviteView, MemberChange, MemberRefusal, NodeStatus, Read,
+    ReadOutcome, Refusal, WatchCommand, WatchSession,
+};
 use quorate_store::{Command, Outcome};
 use quorate_types::{Identity, LeaseId, Membership};
 use quorate_wal::{ImageEncoder, ImageHead};
@@ -23,6 +26,12 @@ const WATCH_REQUEST_COUNT_MAX: usize = 64;
 
 /// Pause before a watch request that found the inbox full is offered again.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
+
+/// Why a node by itself changes no members.
+const STANDS_ALONE: Refusal = Refusal::Unsupported(
+    "quorate: this release runs one node by itself; members cannot be changed. To move it to another board, \
+     save a snapshot and restore it there",
+);
 
 /// A sync this recent answers a probe: no need to ask the card again.
 const PROBE_FRESH: Duration = Duration::from_secs(1);
@@ -215,6 +224,36 @@ impl Backend for Node {
         });
         has_begun.await.unwrap_or(Err(Refusal::Stopping))?;
         Ok(slices_out)
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<Membership, MemberRefusal> {
+        let membership = &self.0.membership;
+        let is_known = |id| membership.member(id).is_some();
+        match change {
+            MemberChange::Transfer(id) if id == self.0.identity.node => Ok(membership.clone()),
+            MemberChange::Transfer(_) => Err(MemberRefusal::BadTransferee),
+            MemberChange::Remove(id) | MemberChange::Promote(id) | MemberChange::Update { id, .. }
+                if !is_known(id) =>
+            {
+                Err(MemberRefusal::NotFound)
+            }
+            MemberChange::Promote(_) => Err(MemberRefusal::NotLearner),
+            MemberChange::Remove(_) | MemberChange::Update { .. } => {
+                Err(MemberRefusal::Refused(STANDS_ALONE))
+            }
+        }
+    }
+
+    async fn invite(&self, _request: InviteRequest) -> Result<Invite, Refusal> {
+        Err(STANDS_ALONE)
+    }
+
+    async fn invites(&self) -> Result<Vec<InviteView>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn invite_revoke(&self, _id: String) -> Result<bool, Refusal> {
+        Ok(false)
     }
 
     async fn probe(&self) -> Result<(), Refusal> {

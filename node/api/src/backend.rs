@@ -1,9 +1,12 @@
 //! What the api asks of the node behind it. The hall implements it; tests fake it.
 
+mod members;
+
 use bytes::Bytes;
 use core::future::Future;
+pub use members::{Invite, InviteRequest, InviteView, MemberChange, MemberRefusal, PeerStatus};
 use quorate_store::{Alarm, Command, LeaseView, Outcome, RangeOutcome, RangeRequest, StoreError};
-use quorate_types::{Identity, LeaseId, Membership, Revision};
+use quorate_types::{Identity, LeaseId, Membership, NodeId, Revision};
 use quorate_watch::{Delivery, WatchId, WatchRequest};
 use tokio::sync::mpsc;
 
@@ -37,6 +40,22 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The whole state at one revision, as the bytes of an image file (see `quorate-wal`), in order.
     /// Dropping the receiver ends the export.
     fn export(&self) -> impl Future<Output = Result<mpsc::Receiver<Result<Bytes, Refusal>>, Refusal>> + Send;
+
+    /// Changes who belongs to the cluster, or who leads it; answers after the change is in force and, for
+    /// the membership, committed. Works on any node: the leader is asked.
+    fn change_members(
+        &self,
+        change: MemberChange,
+    ) -> impl Future<Output = Result<Membership, MemberRefusal>> + Send;
+
+    /// Makes a one-time token with which one new node may join.
+    fn invite(&self, request: InviteRequest) -> impl Future<Output = Result<Invite, Refusal>> + Send;
+
+    /// The invites that stand, those used or expired among them until they are swept.
+    fn invites(&self) -> impl Future<Output = Result<Vec<InviteView>, Refusal>> + Send;
+
+    /// Takes an invite back by its id; false if there is none (any more).
+    fn invite_revoke(&self, id: String) -> impl Future<Output = Result<bool, Refusal>> + Send;
 
     /// Asks the card itself, within two seconds, whether a sync still completes; no data is written.
     fn probe(&self) -> impl Future<Output = Result<(), Refusal>> + Send;
@@ -126,6 +145,8 @@ pub enum Refusal {
     TimedOut,
     /// The node is stopping.
     Stopping,
+    /// This node was removed from its cluster; another must be asked.
+    Removed,
     /// This build of the cluster cannot do that (for example: change of members).
     Unsupported(&'static str),
 }
@@ -137,6 +158,8 @@ pub struct NodeStatus {
     pub identity: Identity,
     /// Leader's node id, zero if none is known.
     pub leader: u64,
+    /// What this node is at the moment: "leader", "follower", "candidate", "pre-candidate" or "learner".
+    pub role: &'static str,
     /// Current term.
     pub term: u64,
     /// Last log index durable on a quorum.
@@ -153,6 +176,14 @@ pub struct NodeStatus {
     pub bytes_quota: u64,
     /// Does not vote.
     pub is_learner: bool,
+    /// Was removed from its cluster: serves nobody any more.
+    pub removed: bool,
+    /// Who votes, ordered.
+    pub voters: Vec<NodeId>,
+    /// Who receives the log without a vote, ordered.
+    pub learners: Vec<NodeId>,
+    /// The other members as this node sees them, ordered by id.
+    pub peers: Vec<PeerStatus>,
     /// What stands in the way: alarms and last words, in etcd's texts where it has one.
     pub errors: Vec<String>,
     /// Standing alarms.

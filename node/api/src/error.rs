@@ -16,6 +16,8 @@ pub(crate) fn status_of(refusal: Refusal) -> Status {
         Refusal::LeaderChanged => Status::unavailable("etcdserver: leader changed"),
         Refusal::TimedOut => Status::unavailable("etcdserver: request timed out"),
         Refusal::Stopping => stopped(),
+        // Unavailable: clients turn to the next endpoint, as they do when etcd's removed member is gone.
+        Refusal::Removed => Status::unavailable(REMOVED_TEXT),
         Refusal::Unsupported(what) => Status::unimplemented(what),
     }
 }
@@ -44,6 +46,9 @@ pub(crate) fn status_of_store(error: StoreError) -> Status {
     };
     Status::new(code, text)
 }
+
+/// What a removed node says wherever it is asked.
+pub(crate) const REMOVED_TEXT: &str = "quorate: this node was removed from its cluster; ask another member";
 
 /// What a watcher refused for a compacted start is told, and every read below the compacted revision.
 pub(crate) const COMPACTED_TEXT: &str = "etcdserver: mvcc: required revision has been compacted";

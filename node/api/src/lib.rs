@@ -24,7 +24,8 @@ mod tls;
 mod watch;
 
 pub use backend::{
-    Answer, Backend, LeaseAnswer, NodeStatus, Read, ReadOutcome, Refusal, WatchCommand, WatchSession,
+    Answer, Backend, Invite, InviteRequest, InviteView, LeaseAnswer, MemberChange, MemberRefusal, NodeStatus,
+    PeerStatus, Read, ReadOutcome, Refusal, WatchCommand, WatchSession,
 };
 pub use metrics::ApiMetrics;
 pub use server::{CONNECTION_COUNT_MAX, ClientListener, Listeners, STOP_TIME_MAX, serve};

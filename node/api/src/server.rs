@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -34,6 +34,8 @@ pub struct Listeners {
     pub client: Vec<ClientListener>,
     /// Metrics and health only, plain (`--listen-metrics-urls`).
     pub metrics: Vec<TcpListener>,
+    /// For this board's administrator: the socket in the data folder, whose mode says who may.
+    pub local: Option<UnixListener>,
 }
 
 /// Serves until `stop` resolves, then stops: nothing new is accepted, streams end with etcd's "server

@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use quorate_api::{
-    Answer, ApiMetrics, Backend, ClientListener, LeaseAnswer, Listeners, NodeStatus, Read, ReadOutcome,
-    Refusal, Tls, WatchCommand, WatchSession, serve,
+    Answer, ApiMetrics, Backend, ClientListener, Invite, InviteRequest, InviteView, LeaseAnswer, Listeners,
+    MemberChange, MemberRefusal, NodeStatus, Read, ReadOutcome, Refusal, Tls, WatchCommand, WatchSession,
+    serve,
 };
 use quorate_proto::etcdserverpb as pb;
 use quorate_store::{Command, LeaseClock, Outcome, Renewal, Store, StoreError};
@@ -161,6 +162,11 @@ impl Backend for FakeNode {
             bytes_in_use: state.store.bytes_total(),
             bytes_quota: 1 << 30,
             is_learner: false,
+            role: "leader",
+            removed: false,
+            voters: vec![NodeId(NODE)],
+            learners: Vec::new(),
+            peers: Vec::new(),
             errors: state.errors.clone(),
             alarms: state.store.alarms(),
         }
@@ -246,6 +252,22 @@ impl Backend for FakeNode {
         Ok(receiver)
     }
 
+    async fn change_members(&self, _change: MemberChange) -> Result<Membership, MemberRefusal> {
+        Err(MemberRefusal::Refused(Refusal::Unsupported("quorate: stands alone")))
+    }
+
+    async fn invite(&self, _request: InviteRequest) -> Result<Invite, Refusal> {
+        Err(Refusal::Unsupported("quorate: stands alone"))
+    }
+
+    async fn invites(&self) -> Result<Vec<InviteView>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn invite_revoke(&self, _id: String) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+
     async fn probe(&self) -> Result<(), Refusal> {
         if self.state().card_stuck {
             return Err(Refusal::TimedOut);
@@ -282,8 +304,11 @@ impl Served {
         let page_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let pages = page_listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let listeners =
-            Listeners { client: vec![ClientListener { listener, tls }], metrics: vec![page_listener] };
+        let listeners = Listeners {
+            client: vec![ClientListener { listener, tls }],
+            metrics: vec![page_listener],
+            local: None,
+        };
         let until = async move {
             // A test that is over lets go of the sender.
             drop(stopped.await);
