@@ -67,9 +67,79 @@ impl Membership {
         self.members.iter().find(|member| member.id == id)
     }
 
+    /// Whether that node belongs to the cluster, in whatever part.
+    #[must_use]
+    pub fn is_member(&self, id: NodeId) -> bool {
+        self.member(id).is_some()
+    }
+
+    /// Whether that node votes: in a joint change, in either set.
+    #[must_use]
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.voters.contains(&id) || self.voters_outgoing.contains(&id)
+    }
+
+    /// Whether one set of voters is being replaced by another, and both must agree.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.voters_outgoing.is_empty()
+    }
+
     /// Whether that node only learns.
     #[must_use]
     pub fn is_learner(&self, id: NodeId) -> bool {
         self.learners.contains(&id)
+    }
+    /// The same with one more member, who learns; in place of what was known of it, if it is no voter.
+    ///
+    /// # Panics
+    /// If it votes: a voter is not made a learner by joining.
+    #[must_use]
+    pub fn with_learner(mut self, member: Member) -> Membership {
+        assert!(!self.is_voter(member.id), "a voter is not made a learner by joining");
+        self.learners.retain(|id| *id != member.id);
+        self.learners.insert(self.learners.partition_point(|id| *id < member.id), member.id);
+        self.members.retain(|known| known.id != member.id);
+        self.members.insert(self.members.partition_point(|known| known.id < member.id), member);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, name: &str) -> Member {
+        Member {
+            id: NodeId(id),
+            name: name.into(),
+            peer_addresses: Vec::new(),
+            client_urls: Vec::new(),
+            key: PeerKey::default(),
+            stays_learner: false,
+        }
+    }
+
+    #[test]
+    fn learners_stand_in_order_and_once() {
+        let mut membership = Membership::founded_by(member(5, "founder"));
+        for (id, name) in [(9, "a"), (2, "b"), (7, "c"), (9, "again")] {
+            membership = membership.with_learner(member(id, name));
+        }
+        assert_eq!(membership.learners, [2, 7, 9].map(NodeId));
+        let ids: Vec<u64> = membership.members.iter().map(|member| member.id.0).collect();
+        assert_eq!(ids, [2, 5, 7, 9]);
+        assert_eq!(membership.member(NodeId(9)).map(|member| member.name.as_str()), Some("again"));
+        assert!(membership.is_member(NodeId(2)) && !membership.is_member(NodeId(3)));
+        assert!(membership.is_learner(NodeId(2)) && !membership.is_learner(NodeId(5)));
+    }
+
+    #[test]
+    fn both_sets_vote_in_a_joint_change() {
+        let mut membership = Membership::founded_by(member(5, "founder"));
+        assert!(!membership.is_joint());
+        membership.voters_outgoing = alloc::vec![NodeId(6)];
+        assert!(membership.is_joint() && membership.is_voter(NodeId(5)) && membership.is_voter(NodeId(6)));
+        assert!(!membership.is_voter(NodeId(7)));
     }
 }

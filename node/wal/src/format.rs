@@ -1,8 +1,8 @@
 //! The bytes on the card, described once: every offset is chained from the sizes before it, every number
 //! is little-endian. A test prints the layout into `tests/golden/wal-layout.txt`.
 
-/// Format of segments this release writes and the newest it reads.
-pub const FORMAT: u16 = 1;
+/// Format of segments this release writes and the newest it reads. Format 1 is read too: see `format_1`.
+pub const FORMAT: u16 = 2;
 
 /// CRC-32C of some bytes. The one place to change if a board needs it faster.
 #[must_use]

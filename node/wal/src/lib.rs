@@ -10,6 +10,7 @@ mod batch;
 pub mod disk;
 mod error;
 mod format;
+mod format_1;
 mod pool;
 mod reader;
 mod record;

@@ -78,26 +78,18 @@ impl<D: Disk> Reader<D> {
         let path = path_of(live.number);
         let bytes = load(&self.disk, live.number, self.segment_bytes.max(live.bytes))?;
         let trimmed = WalError::Trimmed { first: after.next() };
-        let (header, blocks, checksum) = match HeaderSeen::decode(&bytes) {
-            HeaderSeen::Valid { header, blocks, checksum } => (header, blocks, checksum),
+        let found = match HeaderSeen::decode(&bytes) {
+            HeaderSeen::Valid(found) => found,
             HeaderSeen::Virgin | HeaderSeen::Newer(_) | HeaderSeen::Unreadable => {
                 let what = "its header cannot be read";
                 return Err(WalError::Corrupt { file: path, offset: 0, after: live.base, what });
             }
         };
-        if header.use_number != live.use_number {
+        if found.header.use_number != live.use_number {
             return Err(trimmed);
         }
-        let segment = Segment {
-            number: live.number,
-            use_number: live.use_number,
-            block_bytes: header.block_bytes,
-            first_block: blocks,
-            header_checksum: checksum,
-            first_batch: header.first_batch,
-            bytes,
-        };
-        let mut reached = header.base.index;
+        let segment = Segment::new(live.number, &found, bytes);
+        let mut reached = found.header.base.index;
         let mut apply = |records: Vec<Record>| {
             for record in records {
                 match record {
@@ -148,7 +140,7 @@ impl<D: Disk> Reader<D> {
         let filled = read_all_at(&mut file, 0, &mut start)?;
         start.truncate(filled);
         Ok(match HeaderSeen::decode(&start) {
-            HeaderSeen::Valid { header, .. } => Some(header.use_number),
+            HeaderSeen::Valid(found) => Some(found.header.use_number),
             HeaderSeen::Virgin | HeaderSeen::Newer(_) | HeaderSeen::Unreadable => None,
         })
     }

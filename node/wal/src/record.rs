@@ -1,5 +1,6 @@
 //! What the log remembers: one record each, a small postcard head and the payload raw behind it.
 
+use crate::format_1::{FORMAT_1, Membership1};
 use quorate_types::{Entry, EntryKind, HardState, Index, Membership, Position, Start, Term};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub enum Record {
 
 /// A record without an entry's payload, as postcard writes it. Variants are only ever appended.
 #[derive(Serialize, Deserialize)]
-enum RecordHead {
+enum RecordHead<M = Membership> {
     Entry { term: Term, index: Index, kind: EntryKind, bytes: u32 },
     HardState(HardState),
     CommitHint(Index),
@@ -50,7 +51,7 @@ enum RecordHead {
     Reset { position: Position },
     ImageMark { position: Position, number: u64 },
     Start(Start),
-    Membership(Membership),
+    Membership(M),
     Seal,
 }
 
@@ -82,39 +83,41 @@ impl Record {
         body
     }
 
-    /// All records of a body whose checksum held; `None` if they do not fill it exactly.
-    pub(crate) fn decode_all(mut body: &[u8]) -> Option<Vec<Record>> {
-        let mut records = Vec::new();
-        while !body.is_empty() {
-            let (head, rest) = postcard::take_from_bytes::<RecordHead>(body).ok()?;
-            body = rest;
-            records.push(match head {
-                RecordHead::Entry { term, index, kind, bytes } => {
-                    let (payload, rest) = body.split_at_checked(bytes as usize)?;
-                    body = rest;
-                    Record::Entry(Entry {
-                        position: Position { term, index },
-                        kind,
-                        payload: Arc::from(payload),
-                    })
-                }
-                RecordHead::HardState(hard_state) => Record::HardState(hard_state),
-                RecordHead::CommitHint(index) => Record::CommitHint(index),
-                RecordHead::Truncate { last, leader_term } => Record::Truncate { last, leader_term },
-                RecordHead::Reset { position } => Record::Reset { position },
-                RecordHead::ImageMark { position, number } => Record::ImageMark { position, number },
-                RecordHead::Start(start) => Record::Start(start),
-                RecordHead::Membership(membership) => Record::Membership(membership),
-                RecordHead::Seal => Record::Seal,
-            });
-        }
-        Some(records)
+    /// All records of a body whose checksum held, from a segment of that format; `None` if they do not fill
+    /// it exactly.
+    pub(crate) fn decode_all(body: &[u8], format: u16) -> Option<Vec<Record>> {
+        if format == FORMAT_1 { decode_all::<Membership1>(body) } else { decode_all::<Membership>(body) }
     }
+}
+
+fn decode_all<'a, M: Deserialize<'a> + Into<Membership>>(mut body: &'a [u8]) -> Option<Vec<Record>> {
+    let mut records = Vec::new();
+    while !body.is_empty() {
+        let (head, rest) = postcard::take_from_bytes::<RecordHead<M>>(body).ok()?;
+        body = rest;
+        records.push(match head {
+            RecordHead::Entry { term, index, kind, bytes } => {
+                let (payload, rest) = body.split_at_checked(bytes as usize)?;
+                body = rest;
+                Record::Entry(Entry { position: Position { term, index }, kind, payload: Arc::from(payload) })
+            }
+            RecordHead::HardState(hard_state) => Record::HardState(hard_state),
+            RecordHead::CommitHint(index) => Record::CommitHint(index),
+            RecordHead::Truncate { last, leader_term } => Record::Truncate { last, leader_term },
+            RecordHead::Reset { position } => Record::Reset { position },
+            RecordHead::ImageMark { position, number } => Record::ImageMark { position, number },
+            RecordHead::Start(start) => Record::Start(start),
+            RecordHead::Membership(membership) => Record::Membership(membership.into()),
+            RecordHead::Seal => Record::Seal,
+        });
+    }
+    Some(records)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::format::FORMAT;
     use core::fmt::Write;
     use quorate_types::{Member, NodeId, PeerKey};
 
@@ -157,9 +160,9 @@ pub(crate) mod tests {
     fn a_body_is_decoded_as_encoded_and_never_half() {
         let records: Vec<Record> = all().into_iter().map(|(_, record)| record).collect();
         let body = records.iter().fold(Vec::new(), |body, record| record.encode(body));
-        assert_eq!(Record::decode_all(&body), Some(records.clone()));
+        assert_eq!(Record::decode_all(&body, FORMAT), Some(records.clone()));
         for end in 0..body.len() {
-            if let Some(fewer) = Record::decode_all(&body[..end]) {
+            if let Some(fewer) = Record::decode_all(&body[..end], FORMAT) {
                 assert!(records.starts_with(&fewer) && fewer.len() < records.len());
             }
         }

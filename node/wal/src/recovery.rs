@@ -7,7 +7,7 @@ use crate::pool::Pool;
 use crate::record::Record;
 use crate::replay::{Fault, Replay};
 use crate::scan::{ScanEnd, scan};
-use crate::segment::{Header, HeaderSeen, Probe, Rubble, Segment, SegmentEnd, load, path_of};
+use crate::segment::{Header, HeaderFound, HeaderSeen, Probe, Rubble, Segment, SegmentEnd, load, path_of};
 use crate::snapshot_file::ImageHead;
 use crate::start::{Opener, TailPlace};
 use crate::trim::Live;
@@ -207,20 +207,16 @@ impl FileSeen {
     /// The newest use of this file.
     fn use_number(&self) -> Option<u64> {
         match &self.header {
-            HeaderSeen::Valid { header, .. } => Some(self.other_use.unwrap_or(0).max(header.use_number)),
+            HeaderSeen::Valid(found) => Some(self.other_use.unwrap_or(0).max(found.header.use_number)),
             HeaderSeen::Virgin | HeaderSeen::Newer(_) | HeaderSeen::Unreadable => self.other_use,
         }
     }
 
     /// Its header, unless a newer use has overwritten blocks behind it.
-    fn valid(&self) -> Option<(&Header, u32, u32)> {
+    fn valid(&self) -> Option<&HeaderFound> {
         match &self.header {
-            HeaderSeen::Valid { header, blocks, checksum } if self.other_use.is_none() => {
-                Some((header, *blocks, *checksum))
-            }
-            HeaderSeen::Valid { .. } | HeaderSeen::Virgin | HeaderSeen::Newer(_) | HeaderSeen::Unreadable => {
-                None
-            }
+            HeaderSeen::Valid(found) if self.other_use.is_none() => Some(found),
+            HeaderSeen::Valid(_) | HeaderSeen::Virgin | HeaderSeen::Newer(_) | HeaderSeen::Unreadable => None,
         }
     }
 }
@@ -266,7 +262,7 @@ impl<D: Disk> Recovery<D> {
                 assert_eq!(judge(Finding::NewerFormat), Ruling::NewerFormat, "the table says so");
                 return Err(WalError::NewerFormat { file: path, found: *found, known: FORMAT });
             }
-            HeaderSeen::Valid { header, .. } => header.use_number,
+            HeaderSeen::Valid(found) => found.header.use_number,
             HeaderSeen::Virgin => 0,
             HeaderSeen::Unreadable => {
                 // Nothing in it says which tags to expect: all of them are read.
@@ -327,13 +323,15 @@ impl<D: Disk> Recovery<D> {
         let path = path_of(file.number);
         let number = file.number;
         let use_number = file.use_number().expect("find_newest stops at files without a use");
-        let valid =
-            file.valid().map(|(header, _, _)| (header.block_bytes, header.segment_bytes, header.previous));
-        let (block_bytes, segment_bytes, previous) =
-            valid.unwrap_or((self.settings.block_bytes, file.bytes.min(1 << 30), None));
+        let valid = file.valid().map(|found| {
+            (found.format, found.header.block_bytes, found.header.segment_bytes, found.header.previous)
+        });
+        let (format, block_bytes, segment_bytes, previous) =
+            valid.unwrap_or((FORMAT, self.settings.block_bytes, file.bytes.min(1 << 30), None));
         let bytes = load(&self.disk, number, segment_bytes)?;
         let segment = Segment {
             number,
+            format,
             use_number,
             block_bytes,
             first_block: 0,
@@ -349,7 +347,7 @@ impl<D: Disk> Recovery<D> {
             }
         }
         // Header and first batch carry sequences 0 and 1; a later one was written after their sync.
-        let batch_lost = file.valid().is_some_and(|(_, blocks, _)| segment.is_free(blocks));
+        let batch_lost = file.valid().is_some_and(|found| segment.is_free(found.blocks));
         let lost = rubble.lost_any || batch_lost;
         let finding = Finding::Unreadable { beyond: rubble.sequence_max >= 2, lost };
         let ruling = judge(finding);
@@ -391,16 +389,9 @@ impl<D: Disk> Recovery<D> {
 
     fn segment(&self, at: usize) -> Result<Segment, WalError> {
         let file = &self.files[at];
-        let (header, blocks, checksum) = file.valid().expect("only files with a header are read as segments");
-        Ok(Segment {
-            number: file.number,
-            use_number: header.use_number,
-            block_bytes: header.block_bytes,
-            first_block: blocks,
-            header_checksum: checksum,
-            first_batch: header.first_batch,
-            bytes: load(&self.disk, file.number, header.segment_bytes)?,
-        })
+        let found = file.valid().expect("only files with a header are read as segments");
+        let bytes = load(&self.disk, file.number, found.header.segment_bytes)?;
+        Ok(Segment::new(file.number, found, bytes))
     }
 
     /// The segments needed, oldest first: back from the newest to the first that began at or before the
@@ -409,8 +400,8 @@ impl<D: Disk> Recovery<D> {
         let mut chain = VecDeque::new();
         let mut at = newest;
         loop {
-            let (header, _, _) = self.files[at].valid().expect("each link was found by its header");
-            let header = header.clone();
+            let found = self.files[at].valid().expect("each link was found by its header");
+            let header = found.header.clone();
             let (base, previous) = (header.base.index, header.previous);
             chain.push_front((at, header));
             if base <= self.image_index {
@@ -443,7 +434,7 @@ impl<D: Disk> Recovery<D> {
     /// A segment that is needed is not there: perhaps because the newest one belongs elsewhere.
     fn gap_or_foreign(&self, newest: Option<Identity>) -> WalError {
         for file in &self.files {
-            if let (Some((header, _, _)), Some(newest)) = (file.valid(), newest)
+            if let (Some(HeaderFound { header, .. }), Some(newest)) = (file.valid(), newest)
                 && header.identity != newest
             {
                 return WalError::Foreign {
@@ -462,7 +453,7 @@ impl<D: Disk> Recovery<D> {
     fn refuse_strangers(&self, chain: &VecDeque<(usize, Header)>) -> Result<(), WalError> {
         let Some(expected) = chain.back().map(|(_, header)| header.identity) else { return Ok(()) };
         for file in &self.files {
-            if let Some((header, _, _)) = file.valid()
+            if let Some(HeaderFound { header, .. }) = file.valid()
                 && header.identity != expected
             {
                 assert_eq!(judge(Finding::OtherIdentity), Ruling::Foreign, "the table says so");
@@ -562,6 +553,7 @@ impl<D: Disk> Recovery<D> {
         let Rubble { fresh_block, sequence_max, .. } = rubble;
         let place = TailPlace {
             number: segment.number,
+            format: segment.format,
             use_number: segment.use_number,
             block_bytes: segment.block_bytes,
             block_count: u32::try_from(header.segment_bytes / u64::from(segment.block_bytes))
@@ -588,7 +580,8 @@ impl<D: Disk> Recovery<D> {
         self.held_back.extend(newer.map(|file| file.number));
         while let Some(end) = previous {
             let found = self.files.iter().find(|file| file.use_number() == Some(end.use_number));
-            let Some((number, (header, _, _))) = found.and_then(|file| Some((file.number, file.valid()?)))
+            let Some((number, HeaderFound { header, .. })) =
+                found.and_then(|file| Some((file.number, file.valid()?)))
             else {
                 return;
             };

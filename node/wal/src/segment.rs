@@ -9,6 +9,7 @@ use crate::format::{
     HEADER_MAGIC_AT, HEADER_USE_AT, TAG_BYTES, Tag, UNIT_BYTES, UnitWriter, blocks_of, crc32c, gather,
     get_u16, get_u32, get_u64, put, units_of,
 };
+use crate::format_1::{FORMAT_1, Membership1};
 use crate::record::Record;
 use quorate_types::{HardState, Identity, Membership, Position, Start};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ pub(crate) fn path_of(number: u32) -> String {
 
 /// What a segment says about itself: enough to stand alone once all older ones are gone (rule 4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Header {
+pub(crate) struct Header<M = Membership> {
     /// Rises with each use of any file, never used twice.
     pub(crate) use_number: u64,
     pub(crate) block_bytes: u32,
@@ -29,7 +30,7 @@ pub(crate) struct Header {
     pub(crate) identity: Identity,
     pub(crate) start: Start,
     pub(crate) hard_state: HardState,
-    pub(crate) membership: Membership,
+    pub(crate) membership: M,
     /// Last position of the log before this segment's first batch.
     pub(crate) base: Position,
     /// Where the log before this segment ends; none in a cluster's first segment.
@@ -82,12 +83,24 @@ impl Header {
 pub(crate) enum HeaderSeen {
     /// Nothing was ever written there.
     Virgin,
-    /// A header, its blocks and its checksum.
-    Valid { header: Box<Header>, blocks: u32, checksum: u32 },
+    /// A header.
+    Valid(Box<HeaderFound>),
     /// A header of a format this release does not know.
     Newer(u16),
     /// Something, and no header.
     Unreadable,
+}
+
+/// A header that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeaderFound {
+    pub(crate) header: Header,
+    /// Format of the segment.
+    pub(crate) format: u16,
+    /// Blocks it takes.
+    pub(crate) blocks: u32,
+    /// What the first batch follows.
+    pub(crate) checksum: u32,
 }
 
 impl HeaderSeen {
@@ -107,10 +120,10 @@ impl HeaderSeen {
         if format > FORMAT {
             return HeaderSeen::Newer(format);
         }
-        HeaderSeen::decode_body(segment, &prefix).unwrap_or(HeaderSeen::Unreadable)
+        HeaderSeen::decode_body(segment, &prefix, format).unwrap_or(HeaderSeen::Unreadable)
     }
 
-    fn decode_body(segment: &[u8], prefix: &[u8]) -> Option<HeaderSeen> {
+    fn decode_body(segment: &[u8], prefix: &[u8], format: u16) -> Option<HeaderSeen> {
         let body_bytes = get_u32(prefix, HEADER_BODY_BYTES_AT) as usize;
         if body_bytes > HEADER_BODY_BYTES_MAX {
             return None;
@@ -119,7 +132,11 @@ impl HeaderSeen {
         if crc32c(&body) != get_u32(prefix, HEADER_BODY_CHECKSUM_AT) {
             return None;
         }
-        let header: Header = postcard::from_bytes(&body).ok()?;
+        let header = if format == FORMAT_1 {
+            postcard::from_bytes::<Header<Membership1>>(&body).ok()?.into()
+        } else {
+            postcard::from_bytes::<Header>(&body).ok()?
+        };
         let whole_blocks = header.block_bytes != 0
             && (header.block_bytes as usize).is_multiple_of(UNIT_BYTES)
             && header.segment_bytes.is_multiple_of(u64::from(header.block_bytes))
@@ -128,17 +145,15 @@ impl HeaderSeen {
             return None;
         }
         let blocks = u32::try_from(blocks_of(HEADER_BYTES + body_bytes, header.block_bytes)).ok()?;
-        Some(HeaderSeen::Valid {
-            header: Box::new(header),
-            blocks,
-            checksum: get_u32(prefix, HEADER_CHECKSUM_AT),
-        })
+        let checksum = get_u32(prefix, HEADER_CHECKSUM_AT);
+        Some(HeaderSeen::Valid(Box::new(HeaderFound { header, format, blocks, checksum })))
     }
 }
 
 /// A segment in memory, to be read back.
 pub(crate) struct Segment {
     pub(crate) number: u32,
+    pub(crate) format: u16,
     pub(crate) use_number: u64,
     pub(crate) block_bytes: u32,
     /// First block behind the header.
@@ -177,6 +192,21 @@ pub(crate) enum Probe {
 }
 
 impl Segment {
+    /// A segment with that header, and all its bytes.
+    pub(crate) fn new(number: u32, found: &HeaderFound, bytes: Vec<u8>) -> Segment {
+        let HeaderFound { header, format, blocks, checksum } = found;
+        Segment {
+            number,
+            format: *format,
+            use_number: header.use_number,
+            block_bytes: header.block_bytes,
+            first_block: *blocks,
+            header_checksum: *checksum,
+            first_batch: header.first_batch,
+            bytes,
+        }
+    }
+
     pub(crate) fn block_count(&self) -> u32 {
         u32::try_from(self.bytes.len().div_ceil(self.block_bytes as usize))
             .expect("a segment is at most 1 GiB")
@@ -220,7 +250,7 @@ impl Segment {
         if crc32c(&body) != head.body_checksum {
             return None;
         }
-        let records = Record::decode_all(&body)?;
+        let records = Record::decode_all(&body, self.format)?;
         let blocks = u32::try_from(blocks_of(BATCH_HEAD_BYTES + body.len(), self.block_bytes)).ok()?;
         Some(Found { head: *head, checksum, sequence, end_block: block + blocks, records })
     }

@@ -6,12 +6,13 @@
 use crate::disk::{Cursor, Disk, DiskError, DiskFile, write_all_at};
 use crate::error::WalError;
 use crate::format::{CRC, crc32c, get_u16, get_u32, get_u64, put};
+use crate::format_1::{FORMAT_1, ImageHead1};
 use embedded_io::{ErrorType, Read};
 use quorate_types::{HardState, Identity, Index, Membership, Position, Start};
 use serde::{Deserialize, Serialize};
 
-/// Format of images this release writes and the newest it reads.
-pub const IMAGE_FORMAT: u16 = 1;
+/// Format of images this release writes and the newest it reads. Format 1 is read too: see `format_1`.
+pub const IMAGE_FORMAT: u16 = 2;
 
 /// What an image says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,7 +225,12 @@ impl<R: Read> ImageReader<R> {
         let mut whole = Whole::default();
         whole.update(&head);
         let offset = start + head.len() as u64;
-        let head = postcard::from_bytes(&head).map_err(|_| damaged(start, "its head makes no sense"))?;
+        let head = if format == FORMAT_1 {
+            postcard::from_bytes::<ImageHead1>(&head).map(ImageHead::from)
+        } else {
+            postcard::from_bytes(&head)
+        };
+        let head = head.map_err(|_| damaged(start, "its head makes no sense"))?;
         let name = name.to_owned();
         Ok(ImageReader {
             from,

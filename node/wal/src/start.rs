@@ -3,7 +3,7 @@
 use crate::Settings;
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
-use crate::format::{BATCH_FLAG_START, BATCH_HEAD_BYTES, blocks_of};
+use crate::format::{BATCH_FLAG_START, BATCH_HEAD_BYTES, FORMAT, blocks_of};
 use crate::pool::Pool;
 use crate::record::Record;
 use crate::segment::{SegmentEnd, path_of};
@@ -39,6 +39,8 @@ pub struct Opener<D: Disk> {
 /// The end of the newest segment.
 pub(crate) struct TailPlace {
     pub(crate) number: u32,
+    /// Format of the segment: one that is not today's is not gone on with, for no segment has two.
+    pub(crate) format: u16,
     pub(crate) use_number: u64,
     pub(crate) block_bytes: u32,
     pub(crate) block_count: u32,
@@ -81,7 +83,7 @@ impl<D: Disk> Opener<D> {
         given_up.sort_unstable();
         given_up.dedup();
         let link = match self.tail {
-            Some(tail) if !self.has_void && !tail.is_first && tail.has_room(body_bytes) => {
+            Some(tail) if !self.has_void && !tail.is_first && tail.goes_on(body_bytes) => {
                 let link = Link::Resume { block: tail.resume_block, checksum: tail.previous };
                 current = Some(tail.open(&disk)?);
                 link
@@ -123,9 +125,9 @@ impl<D: Disk> Opener<D> {
 }
 
 impl TailPlace {
-    fn has_room(&self, body_bytes: usize) -> bool {
+    fn goes_on(&self, body_bytes: usize) -> bool {
         let blocks = blocks_of(BATCH_HEAD_BYTES + body_bytes, self.block_bytes) as u64;
-        u64::from(self.fresh_block) + blocks <= u64::from(self.block_count)
+        self.format == FORMAT && u64::from(self.fresh_block) + blocks <= u64::from(self.block_count)
     }
 
     fn open<D: Disk>(&self, disk: &D) -> Result<Open<D::File>, WalError> {
