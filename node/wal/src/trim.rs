@@ -1,5 +1,6 @@
 //! Which segments are still needed: one rule, used when the log is read and when it is trimmed.
 
+use crate::record::Record;
 use crate::segment::SegmentEnd;
 use quorate_types::Index;
 use std::collections::VecDeque;
@@ -30,4 +31,18 @@ pub(crate) fn released(live: &VecDeque<Live>, index: Index) -> usize {
 /// Bytes in segments that hold anything after `index`.
 pub(crate) fn bytes_since(live: &VecDeque<Live>, index: Index) -> u64 {
     live.iter().skip(released(live, index)).map(|segment| segment.bytes).sum()
+}
+
+/// Lowest index that some records cut the log down to.
+pub(crate) fn lowest_of(records: &[Record]) -> Index {
+    let mut lowest = Index(u64::MAX);
+    for record in records {
+        if let Record::Truncate { last, .. } = record {
+            lowest = lowest.min(last.index);
+        }
+        if let Record::Reset { .. } = record {
+            lowest = Index(0);
+        }
+    }
+    lowest
 }

@@ -1,20 +1,22 @@
 //! Puts batches on the card: one write and one sync each, in order, until the first failure.
 
+mod place;
+mod tip;
+
+pub(crate) use place::{Link, Open, encode_body};
+pub(crate) use tip::Tip;
+
 use crate::Settings;
-use crate::batch::{Batch, BatchHead, span_of};
-use crate::disk::{Disk, DiskFile, write_all_at};
+use crate::batch::Batch;
+use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
-use crate::format::{
-    BATCH_FLAG_SEAL, BATCH_HEAD_BYTES, HEADER_BODY_BYTES_MAX, HEADER_BYTES, UNIT_PAYLOAD_BYTES, UnitWriter,
-    blocks_of, crc32c,
-};
-use crate::pool::{Pool, Spare, SpareOrder, fill_with_zeros};
+use crate::format::BATCH_FLAG_SEAL;
+use crate::pool::{Pool, Spare, SpareOrder};
 use crate::reader::Reader;
 use crate::record::Record;
-use crate::recovery::lowest_of;
-use crate::segment::{Header, SegmentEnd, path_of};
+use crate::segment::path_of;
 use crate::trim::{self, Live};
-use quorate_types::{HardState, Identity, Index, Membership, Position, Start, limits};
+use quorate_types::{HardState, Index, Position, Start, limits};
 use std::collections::VecDeque;
 
 /// The log, open for writing.
@@ -296,158 +298,6 @@ impl<D: Disk> Writer<D> {
         self.latch(result)
     }
 
-    fn place(&mut self, records: &[Record], flags: u32, link: Link) -> Result<u64, WalError> {
-        let body = encode_body(records);
-        let mut buffer = core::mem::take(&mut self.buffer);
-        buffer.clear();
-        let mut link = link;
-        if let (Link::Next, Some(current)) = (&link, &self.current)
-            && (!current.has_room(body.len())
-                || (!current.is_filled(body.len()) && self.pool.free_count() > 0))
-        {
-            let previous = Some(current.end());
-            if let Some(newest) = self.live.back_mut() {
-                newest.end = previous;
-            }
-            link = Link::Segment { previous };
-        }
-        let base = self.tip.last;
-        self.tip.follow(records);
-        if let Link::Segment { previous } = link {
-            self.open_segment(base, previous, body.len(), &mut buffer)?;
-        }
-        let batch_bytes = blocks_of(BATCH_HEAD_BYTES + body.len(), self.settings.block_bytes) as u64;
-        let batch_bytes = usize::try_from(batch_bytes * u64::from(self.settings.block_bytes))
-            .expect("bounded by a segment");
-        self.fill_ahead(buffer.len() + batch_bytes)?;
-        let current = self.current.as_mut().expect("opened above, or open from before");
-        let (resume_block, checksum) = match link {
-            Link::Resume { block, checksum } => (block, checksum),
-            Link::Next | Link::Segment { .. } => {
-                (current.next_block + current.blocks_in(&buffer), current.checksum)
-            }
-        };
-        let head = BatchHead {
-            flags,
-            use_number: current.use_number,
-            number: self.next_batch,
-            synced: self.next_batch - 1,
-            previous: checksum,
-            resume_block,
-            body_bytes: u32::try_from(body.len()).expect("has_room bounds it by a segment"),
-            body_checksum: crc32c(&body),
-            span: span_of(records),
-        };
-        current.checksum = head.put(&body, current.sequence, current.block_bytes, &mut buffer);
-        let offset = u64::from(current.next_block) * u64::from(current.block_bytes);
-        write_all_at(&mut current.file, &path_of(current.number), offset, &buffer)?;
-        current.next_block += current.blocks_in(&buffer);
-        current.sequence += 1;
-        let newest = self.live.back_mut().expect("the current segment is the newest");
-        newest.bytes = u64::from(current.next_block) * u64::from(current.block_bytes);
-        newest.lowest = newest.lowest.min(lowest_of(records));
-        let bytes = buffer.len() as u64;
-        self.bytes_written += bytes;
-        self.sealed = flags & BATCH_FLAG_SEAL != 0;
-        self.pending =
-            Some(Synced { batch: self.next_batch, last: self.tip.last, hard_state: self.tip.hard_state });
-        self.next_batch += 1;
-        // One long batch must not cost its memory for ever.
-        buffer.clear();
-        buffer.shrink_to(BUFFER_BYTES_KEPT);
-        self.buffer = buffer;
-        Ok(bytes)
-    }
-
-    /// Takes a ready file, or makes one here and now, and puts its header into the buffer: header and first
-    /// batch are one write, and touch no metadata in a file that was zero-filled or used before.
-    fn open_segment(
-        &mut self,
-        base: Position,
-        previous: Option<SegmentEnd>,
-        body_bytes: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), WalError> {
-        let Settings { segment_bytes, block_bytes, .. } = self.settings;
-        let header = Header {
-            use_number: self.next_use,
-            block_bytes,
-            segment_bytes,
-            identity: self.tip.identity,
-            start: self.tip.start,
-            hard_state: self.tip.hard_state,
-            membership: self.tip.membership.clone(),
-            base,
-            previous,
-            first_batch: self.next_batch,
-            created_by: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let header_bytes = header.payload_bytes();
-        let blocks =
-            blocks_of(header_bytes, block_bytes) + blocks_of(BATCH_HEAD_BYTES + body_bytes, block_bytes);
-        let bytes = blocks as u64 * u64::from(block_bytes);
-        if header_bytes > HEADER_BYTES + HEADER_BODY_BYTES_MAX || bytes > segment_bytes {
-            let bytes_max = if bytes > segment_bytes { segment_bytes } else { HEADER_BODY_BYTES_MAX as u64 };
-            return Err(WalError::TooLarge { bytes: bytes.max(header_bytes as u64), bytes_max });
-        }
-        let (file, number) = match self.pool.take() {
-            Some(number) => (self.disk.open(&path_of(number))?, number),
-            None => {
-                let number = self.pool.name();
-                (self.disk.create(&path_of(number))?, number)
-            }
-        };
-        let filled_bytes = file.bytes()?;
-        let checksum = header.encode(buffer);
-        self.current = Some(Open {
-            file,
-            number,
-            use_number: self.next_use,
-            block_bytes,
-            block_count: u32::try_from(segment_bytes / u64::from(block_bytes))
-                .expect("a segment is at most 1 GiB"),
-            filled_bytes,
-            next_block: 0,
-            sequence: 1,
-            checksum,
-        });
-        self.live.push_back(Live {
-            number,
-            use_number: self.next_use,
-            base: base.index,
-            lowest: Index(u64::MAX),
-            end: None,
-            bytes: 0,
-        });
-        self.next_use += 1;
-        Ok(())
-    }
-
-    /// Sees to it that the batch in `buffer` meets zeros already on the card, so that its sync is one flush.
-    /// A file prepared or used before has them; another is filled a step at a time, ahead of the log, once in
-    /// its life. Its name is durable before anything in it counts.
-    fn fill_ahead(&mut self, batch_bytes: usize) -> Result<(), WalError> {
-        let segment_bytes = self.settings.segment_bytes;
-        let current = self.current.as_mut().expect("the batch has a segment");
-        let end = u64::from(current.next_block) * u64::from(current.block_bytes) + batch_bytes as u64;
-        if end <= current.filled_bytes {
-            return Ok(());
-        }
-        let is_new = current.filled_bytes == 0;
-        let step = current.filled_bytes.clamp(segment_bytes / FILL_PART_MIN, segment_bytes / FILL_PART_MAX);
-        let target = (current.filled_bytes + step).max(end).min(segment_bytes.max(end));
-        let bytes = target - current.filled_bytes;
-        fill_with_zeros(&mut current.file, &path_of(current.number), current.filled_bytes, bytes)?;
-        current.file.sync_data()?;
-        current.filled_bytes = target;
-        if is_new {
-            self.disk.sync_dir("wal")?;
-        }
-        self.bytes_filled += bytes;
-        self.sync_count += 1;
-        Ok(())
-    }
-
     fn refuse_if_latched(&self) -> Result<(), WalError> {
         self.latched.clone().map_or(Ok(()), Err)
     }
@@ -459,131 +309,3 @@ impl<D: Disk> Writer<D> {
         result
     }
 }
-
-/// Least part of a segment that is filled ahead where it was not prepared: 256 KiB of 16 MiB, what a card of
-/// 10 MB/s writes within the time of one flush.
-const FILL_PART_MIN: u64 = 64;
-
-/// Most: 1 MiB of 16 MiB. A put waits for it.
-const FILL_PART_MAX: u64 = 16;
-
-/// What the log says at its very end: the facts a new segment's header needs.
-pub(crate) struct Tip {
-    pub(crate) identity: Identity,
-    pub(crate) start: Start,
-    pub(crate) hard_state: HardState,
-    pub(crate) membership: Membership,
-    pub(crate) last: Position,
-}
-
-impl Tip {
-    /// Goes on with some records.
-    fn follow(&mut self, records: &[Record]) {
-        for record in records {
-            match record {
-                Record::Entry(entry) => {
-                    let Position { term, index } = entry.position;
-                    assert_eq!(index, self.last.index.next(), "an entry follows the last one");
-                    assert!(term >= self.last.term, "terms never fall along the log");
-                    self.last = entry.position;
-                }
-                Record::HardState(hard_state) => {
-                    assert!(hard_state.term >= self.hard_state.term, "a term never falls");
-                    self.hard_state = *hard_state;
-                }
-                Record::Truncate { last, leader_term: _ } => {
-                    assert!(*last <= self.last, "a truncation does not lengthen the log");
-                    self.last = *last;
-                }
-                Record::Reset { position } => self.last = *position,
-                Record::Membership(membership) => self.membership = membership.clone(),
-                Record::CommitHint(_) | Record::ImageMark { .. } | Record::Start(_) | Record::Seal => {}
-            }
-        }
-    }
-
-    /// What each start says first.
-    pub(crate) fn restated(&self) -> Vec<Record> {
-        vec![
-            Record::Start(self.start),
-            Record::HardState(self.hard_state),
-            Record::Membership(self.membership.clone()),
-        ]
-    }
-}
-
-/// How a batch is tied to the log before it.
-pub(crate) enum Link {
-    /// It follows the last batch, in this segment if there is room.
-    Next,
-    /// First of a start: it stands in place of the last batch.
-    Resume { block: u32, checksum: u32 },
-    /// It opens a segment.
-    Segment { previous: Option<SegmentEnd> },
-}
-
-/// The segment being written.
-pub(crate) struct Open<F> {
-    pub(crate) file: F,
-    pub(crate) number: u32,
-    pub(crate) use_number: u64,
-    pub(crate) block_bytes: u32,
-    pub(crate) block_count: u32,
-    /// How far the file holds zeros or older blocks: its length.
-    pub(crate) filled_bytes: u64,
-    pub(crate) next_block: u32,
-    pub(crate) sequence: u32,
-    /// Of the last batch, or of the header.
-    pub(crate) checksum: u32,
-}
-
-impl<F> Open<F> {
-    fn has_room(&self, body_bytes: usize) -> bool {
-        let blocks = blocks_of(BATCH_HEAD_BYTES + body_bytes, self.block_bytes) as u64;
-        u64::from(self.next_block) + blocks <= u64::from(self.block_count)
-    }
-
-    /// Whether the batch meets zeros. If not, and a prepared file waits, the log goes on there instead.
-    fn is_filled(&self, body_bytes: usize) -> bool {
-        let blocks = blocks_of(BATCH_HEAD_BYTES + body_bytes, self.block_bytes) as u64;
-        (u64::from(self.next_block) + blocks) * u64::from(self.block_bytes) <= self.filled_bytes
-    }
-
-    fn end(&self) -> SegmentEnd {
-        SegmentEnd { use_number: self.use_number, block: self.next_block, checksum: self.checksum }
-    }
-
-    fn blocks_in(&self, buffer: &[u8]) -> u32 {
-        u32::try_from(buffer.len() / self.block_bytes as usize).expect("a segment is at most 1 GiB")
-    }
-}
-
-impl BatchHead {
-    /// Appends head and body in whole blocks; answers the checksum the next batch follows.
-    pub(crate) fn put(&self, body: &[u8], sequence: u32, block_bytes: u32, out: &mut Vec<u8>) -> u32 {
-        out.reserve((BATCH_HEAD_BYTES + body.len()).div_ceil(UNIT_PAYLOAD_BYTES) * UNIT_PAYLOAD_BYTES);
-        let (head, checksum) = self.encode();
-        let mut units = UnitWriter::new(out, self.use_number, sequence);
-        units.put(&head);
-        units.put(body);
-        units.finish(block_bytes);
-        checksum
-    }
-}
-
-pub(crate) fn encode_body(records: &[Record]) -> Vec<u8> {
-    let payload_bytes = records
-        .iter()
-        .map(
-            |record| {
-                if let Record::Entry(entry) = record { entry.payload.len() + RECORD_HEAD_BYTES } else { 0 }
-            },
-        )
-        .sum();
-    records.iter().fold(Vec::with_capacity(payload_bytes), |body, record| record.encode(body))
-}
-
-/// Most an entry's postcard head takes.
-const RECORD_HEAD_BYTES: usize = 32;
-/// Memory the writer keeps between batches.
-const BUFFER_BYTES_KEPT: usize = 256 * 1024;

@@ -1,0 +1,163 @@
+//! Reads the segments that are needed, and judges the end of the newest one.
+
+use super::judge::{Finding, Ruling, judge};
+use super::{Recovery, Tail, corrupt};
+use crate::disk::Disk;
+use crate::error::WalError;
+use crate::record::Record;
+use crate::replay::{Fault, Replay};
+use crate::scan::{ScanEnd, scan};
+use crate::segment::{Header, HeaderFound, Rubble, Segment, SegmentEnd, path_of};
+use crate::start::TailPlace;
+use crate::trim::{Live, lowest_of};
+use quorate_types::{Identity, Index, Position};
+use std::collections::VecDeque;
+
+/// What was read from the segments that are needed.
+pub(super) struct Read {
+    pub(super) replay: Replay,
+    pub(super) identity: Identity,
+    pub(super) live: VecDeque<Live>,
+    pub(super) tail: TailPlace,
+    /// Last position before the records of the last batch.
+    pub(super) before: Position,
+}
+
+impl<D: Disk> Recovery<D> {
+    pub(super) fn read(&mut self, chain: VecDeque<(usize, Header)>) -> Result<Read, WalError> {
+        let (_, oldest) = chain.front().expect("a chain has the newest segment");
+        let mut replay = Replay::from_header(oldest);
+        let identity = oldest.identity;
+        let mut live = VecDeque::new();
+        for step in 0..chain.len() {
+            let (at, header) = &chain[step];
+            let end = chain.get(step + 1).and_then(|(_, later)| later.previous);
+            let segment = self.segment(*at)?;
+            let path = path_of(segment.number);
+            replay.enter(header).map_err(|fault| of_fault(fault, &path, replay.last().index))?;
+            let mut lowest = Index(u64::MAX);
+            let mut apply = |records: Vec<Record>| {
+                lowest = lowest.min(lowest_of(&records));
+                let after = replay.last().index;
+                replay.apply(records).map_err(|fault| of_fault(fault, &path, after))
+            };
+            let scanned = scan(&segment, end, &mut apply)?;
+            self.number_max = self.number_max.max(scanned.number_max);
+            if !scanned.complete {
+                assert_eq!(judge(Finding::CutShort), Ruling::Corrupt, "the table says so");
+                if let Some(held) = scanned.held {
+                    apply(held.records)?;
+                }
+                let what = "a batch that was acknowledged cannot be read";
+                return Err(corrupt(path, segment.offset(scanned.block), replay.last().index, what));
+            }
+            live.push_back(Live {
+                number: segment.number,
+                use_number: segment.use_number,
+                base: header.base.index,
+                lowest,
+                end,
+                bytes: segment.offset(scanned.block),
+            });
+            if step + 1 == chain.len() {
+                let (tail, before) = self.read_tail(&segment, header, scanned, &mut replay, &mut live)?;
+                return Ok(Read { replay, identity, live, tail, before });
+            }
+        }
+        unreachable!("the loop returns at the newest segment")
+    }
+
+    /// Judges the end of the newest segment, and applies its last batch.
+    pub(super) fn read_tail(
+        &mut self,
+        segment: &Segment,
+        header: &Header,
+        scanned: ScanEnd,
+        replay: &mut Replay,
+        live: &mut VecDeque<Live>,
+    ) -> Result<(TailPlace, Position), WalError> {
+        let path = path_of(segment.number);
+        let rubble = segment.rubble(scanned.block);
+        let offset = segment.offset(scanned.block);
+        let before = replay.last();
+        let held = scanned.held.expect("find_newest saw the first batch hold");
+        let records = held.records;
+        if let Some(newest) = live.back_mut() {
+            newest.lowest = newest.lowest.min(lowest_of(&records));
+        }
+        replay.apply(records.clone()).map_err(|fault| of_fault(fault, &path, before.index))?;
+        let proven_beyond = self
+            .proven
+            .is_some_and(|proven| proven.use_number == segment.use_number && proven.block > scanned.block);
+        let finding = if rubble.begun || proven_beyond {
+            Finding::Unreadable { beyond: scanned.beyond || proven_beyond, lost: rubble.lost }
+        } else {
+            Finding::End
+        };
+        let last = replay.last().index;
+        let ruling = judge(finding);
+        if ruling == Ruling::Corrupt {
+            return Err(corrupt(path, offset, last, "a batch that was acknowledged cannot be read"));
+        }
+        self.end_with(ruling, path, offset, last.next());
+        if let Tail::PossiblyAcknowledged { first, .. } = &mut self.tail {
+            *first = last.next();
+        }
+        let is_first = held.head.resume_block == segment.first_block;
+        if is_first {
+            self.hold_back_before(header.previous);
+        }
+        let Rubble { fresh_block, sequence_max, .. } = rubble;
+        let place = TailPlace {
+            number: segment.number,
+            format: segment.format,
+            use_number: segment.use_number,
+            block_bytes: segment.block_bytes,
+            block_count: u32::try_from(header.segment_bytes / u64::from(segment.block_bytes))
+                .expect("a segment is at most 1 GiB"),
+            fresh_block,
+            sequence: sequence_max.max(held.sequence),
+            resume_block: held.head.resume_block,
+            previous: held.head.previous,
+            is_first,
+            header_previous: header.previous,
+            records,
+        };
+        Ok((place, before))
+    }
+
+    /// The newest segment holds one write, which may be readable and not durable, its header with it. The
+    /// log that is on the card then ends in the segment it goes on from, which is proven, or in one that
+    /// an earlier start began since: none of their files may be used before this start has made itself
+    /// durable (rule 4).
+    pub(super) fn hold_back_before(&mut self, mut previous: Option<SegmentEnd>) {
+        let proven_use = previous.map_or(0, |end| end.use_number);
+        let newer =
+            self.files.iter().filter(|file| file.use_number().is_some_and(|number| number > proven_use));
+        self.held_back.extend(newer.map(|file| file.number));
+        while let Some(end) = previous {
+            let found = self.files.iter().find(|file| file.use_number() == Some(end.use_number));
+            let Some((number, HeaderFound { header, .. })) =
+                found.and_then(|file| Some((file.number, file.valid()?)))
+            else {
+                return;
+            };
+            let is_oldest = header.base.index <= self.image_index;
+            previous = header.previous.filter(|earlier| !is_oldest && earlier.use_number < end.use_number);
+            self.held_back.push(number);
+        }
+    }
+}
+
+fn of_fault(fault: Fault, path: &str, after: Index) -> WalError {
+    match fault {
+        Fault::Jump => {
+            assert_eq!(judge(Finding::IndexJump), Ruling::Gap, "the table says so");
+            WalError::Gap { after, what: "the next entry does not follow it" }
+        }
+        Fault::OlderStart { known, found } => {
+            assert_eq!(judge(Finding::OtherStart), Ruling::OlderIncarnation, "the table says so");
+            WalError::OlderIncarnation { file: path.to_owned(), known, found }
+        }
+    }
+}
