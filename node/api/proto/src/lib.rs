@@ -1,7 +1,7 @@
-//! The words of the client wire: etcd v3 messages and services, client and server side.
+//! The words of the client wire: etcd v3 messages and services and our own, client and server side.
 //!
 //! Way in:   bytes from a client or a server.          Way out: typed messages, service traits, clients.
-//! May touch: nothing.                                 Must not: mean anything; it only spells.
+//! May touch: the local socket (`local`).              Must not: mean anything; it only spells.
 //! Always:   `src/generated` is what `proto/*.proto` say; `tests/regenerate.rs` compares and rewrites.
 //!
 //! Every `bytes` field is a [`bytes::Bytes`], so that an answer can carry a stored value without copying
@@ -9,6 +9,8 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
+
+pub mod local;
 
 /// `etcdserverpb`: the services KV, Watch, Lease, Cluster, Maintenance and Auth with their messages.
 #[allow(
@@ -62,6 +64,21 @@ pub mod authpb {
 )]
 pub mod health {
     include!("generated/grpc.health.v1.rs");
+}
+
+/// `quorate`: our own administration service, `Admin`, with its messages.
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::wildcard_imports,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from proto/quorate.proto, which carries the comments"
+)]
+pub mod quorate {
+    include!("generated/quorate.rs");
 }
 
 /// Shared bytes as a message field: no copy, one small allocation.

@@ -3,8 +3,9 @@
 
 use std::{env, fs, path::Path};
 
-const PROTO_FILES: [&str; 4] = ["kv.proto", "auth.proto", "rpc.proto", "health.proto"];
-const GENERATED_FILES: [&str; 4] = ["authpb.rs", "etcdserverpb.rs", "grpc.health.v1.rs", "mvccpb.rs"];
+const PROTO_FILES: [&str; 5] = ["kv.proto", "auth.proto", "rpc.proto", "health.proto", "quorate.proto"];
+const GENERATED_FILES: [&str; 5] =
+    ["authpb.rs", "etcdserverpb.rs", "grpc.health.v1.rs", "mvccpb.rs", "quorate.rs"];
 
 #[test]
 fn generated_code_is_what_the_proto_files_say() {
