@@ -4,3 +4,21 @@
 //! May touch: UDP sockets, the key it is given.        Must not: disk, store, log; it moves, it does not judge.
 //! Always:   a stranger is refused; every queue and window is bounded; what a peer says never panics.
 #![forbid(unsafe_code)]
+
+mod error;
+mod hall;
+mod image;
+mod join;
+mod key;
+mod peers;
+mod stats;
+mod token;
+
+pub use error::{DialError, DialFailure, JoinError, PeerError};
+pub use hall::{Hall, Refusal};
+pub use image::{IMAGE_CHUNK_BYTES_MAX, ImageIntake, ImageOffer, ImageSendError, ImageSink, ImageSource};
+pub use join::{JOIN_ANSWER_MAX, JoinAnswer, JoinDetails, JoinRefusal, JoinRequest, join};
+pub use key::{KeyError, NodeKey};
+pub use peers::{FORWARD_BYTES_MAX, PeerConfig, Peers};
+pub use stats::{ImageProgress, PeerStats, PeersStats};
+pub use token::{Token, TokenError};
