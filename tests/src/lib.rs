@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod crash;
+pub mod linear;
 pub mod program;
 pub mod server;
 pub mod skip;
