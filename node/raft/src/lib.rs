@@ -9,13 +9,20 @@
 
 extern crate alloc;
 
+mod config;
 mod message;
+mod raft;
 mod ready;
+mod refused;
+mod status;
+pub mod timing;
 
+pub use config::{Config, Restored};
 pub use message::{
     AppendAnswer, AppendEntries, Body, Envelope, Heartbeat, HeartbeatAnswer, Message, VoteRequest,
 };
+pub use raft::Raft;
 pub use ready::{Append, AppendNumber, Fetch, ImageWanted, LogChange, ReadDone, ReadId, ReadRefused, Ready};
-
-/// Ticks are this many milliseconds; the hall makes them, nothing here measures time.
-pub const TICK_MS: u64 = 10;
+pub use refused::{MembershipRefused, ProposeRefused, TransferRefused};
+pub use status::{PeerProgress, PeerState, Role};
+pub use timing::TICK_MS;
