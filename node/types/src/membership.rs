@@ -51,6 +51,10 @@ pub struct Membership {
     pub voters_outgoing: Vec<NodeId>,
     /// Ids that receive the log and do not vote, ordered.
     pub learners: Vec<NodeId>,
+    /// Counts the changes of this cluster's membership, the founder's is 1: of two memberships the one with the
+    /// higher version is the newer. A node that joins is told a membership that stands later in the log than
+    /// what it has of the log yet; by its version it stays in force until the log has come there.
+    pub version: u64,
 }
 
 impl Membership {
@@ -58,7 +62,13 @@ impl Membership {
     #[must_use]
     pub fn founded_by(member: Member) -> Membership {
         let voters = alloc::vec![member.id];
-        Membership { members: alloc::vec![member], voters, voters_outgoing: Vec::new(), learners: Vec::new() }
+        Membership {
+            members: alloc::vec![member],
+            voters,
+            voters_outgoing: Vec::new(),
+            learners: Vec::new(),
+            version: 1,
+        }
     }
 
     /// The member with that id.
@@ -90,6 +100,7 @@ impl Membership {
     pub fn is_learner(&self, id: NodeId) -> bool {
         self.learners.contains(&id)
     }
+
     /// The same with one more member, who learns; in place of what was known of it, if it is no voter.
     ///
     /// # Panics

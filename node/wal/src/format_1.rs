@@ -55,6 +55,7 @@ impl From<Membership1> for Membership {
             voters,
             voters_outgoing,
             learners,
+            version: 1,
         }
     }
 }
