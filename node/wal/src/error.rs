@@ -69,6 +69,11 @@ pub enum WalError {
         /// First index asked for.
         first: Index,
     },
+    /// The index asked for is not in the log as far as it is synced: not yet, or no more.
+    Beyond {
+        /// That index.
+        index: Index,
+    },
     /// A batch or a membership does not fit a segment of the size this log was set up with.
     TooLarge {
         /// Its bytes.
@@ -124,6 +129,9 @@ impl fmt::Display for WalError {
             ),
             WalError::Trimmed { first } => {
                 write!(f, "index {first} is no longer in the log, an image covers it: send the image instead")
+            }
+            WalError::Beyond { index } => {
+                write!(f, "index {index} is not in the log, as far as it is on the card")
             }
             WalError::TooLarge { bytes, bytes_max } => {
                 write!(f, "{bytes} bytes in one piece do not fit a segment, which holds {bytes_max}")

@@ -29,7 +29,7 @@ pub use disk::{Disk, DiskError, DiskErrorKind, DiskFile};
 pub use error::WalError;
 pub use format::{FORMAT, crc32c};
 pub use pool::{Preparer, Spare, SpareOrder};
-pub use reader::Reader;
+pub use reader::{Fetched, Reader};
 pub use record::Record;
 pub use recovery::{Recovered, Tail, recover};
 pub use snapshot_file::{

@@ -3,7 +3,6 @@
 use crate::batch::BatchHead;
 use crate::error::WalError;
 use crate::format::BATCH_FLAG_START;
-use crate::record::Record;
 use crate::segment::{Found, Probe, Segment, SegmentEnd};
 
 /// Where a scan stopped.
@@ -22,8 +21,8 @@ pub(crate) struct ScanEnd {
     pub(crate) complete: bool,
 }
 
-/// Reads a segment up to `end`, or as far as it goes if nobody says where it ends. Each batch's records
-/// are handed to `apply` once the next one is found; the last one's only if `end` confirms it.
+/// Reads a segment up to `end`, or as far as it goes if nobody says where it ends. Each batch
+/// is handed to `apply` once the next one is found; the last one only if `end` confirms it.
 ///
 /// The first batch of a start says where the log before it ends. What lies between there and itself is
 /// void, whether it can be read or not: a page that a failed write left in memory may have been readable
@@ -31,7 +30,7 @@ pub(crate) struct ScanEnd {
 pub(crate) fn scan(
     segment: &Segment,
     end: Option<SegmentEnd>,
-    apply: &mut dyn FnMut(Vec<Record>) -> Result<(), WalError>,
+    apply: &mut dyn FnMut(Found) -> Result<(), WalError>,
 ) -> Result<ScanEnd, WalError> {
     let mut starts = starts_of(segment);
     let mut at = ScanEnd {
@@ -48,7 +47,7 @@ pub(crate) fn scan(
         let Some(found) = found else {
             at.complete |= is_end;
             if is_end && let Some(held) = at.held.take() {
-                apply(held.records)?;
+                apply(held)?;
             }
             if !is_end {
                 at.look_beyond(segment);
@@ -59,7 +58,7 @@ pub(crate) fn scan(
         at.checksum = found.checksum;
         at.number_max = found.head.number;
         if let Some(held) = at.held.replace(found) {
-            apply(held.records)?;
+            apply(held)?;
         }
     }
 }

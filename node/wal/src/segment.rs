@@ -175,12 +175,22 @@ pub(crate) fn load<D: Disk>(disk: &D, number: u32, segment_bytes: u64) -> Result
 
 /// A batch read back whole.
 pub(crate) struct Found {
+    pub(crate) block: u32,
     pub(crate) head: BatchHead,
     pub(crate) checksum: u32,
     pub(crate) sequence: u32,
     /// First block behind it.
     pub(crate) end_block: u32,
     pub(crate) records: Vec<Record>,
+}
+
+/// The records of the batch whose first unit stands at byte `at`, if its body is there and holds.
+pub(crate) fn records_of(bytes: &[u8], at: usize, head: &BatchHead, format: u16) -> Option<Vec<Record>> {
+    let body = gather(bytes, at, BATCH_HEAD_BYTES, head.body_bytes as usize)?;
+    if crc32c(&body) != head.body_checksum {
+        return None;
+    }
+    Record::decode_all(&body, format)
 }
 
 /// What stands at a block.
@@ -246,13 +256,10 @@ impl Segment {
 
     fn body(&self, block: u32, head: &BatchHead, checksum: u32, sequence: u32) -> Option<Found> {
         let at = block as usize * self.block_bytes as usize;
-        let body = gather(&self.bytes, at, BATCH_HEAD_BYTES, head.body_bytes as usize)?;
-        if crc32c(&body) != head.body_checksum {
-            return None;
-        }
-        let records = Record::decode_all(&body, self.format)?;
-        let blocks = u32::try_from(blocks_of(BATCH_HEAD_BYTES + body.len(), self.block_bytes)).ok()?;
-        Some(Found { head: *head, checksum, sequence, end_block: block + blocks, records })
+        let records = records_of(&self.bytes, at, head, self.format)?;
+        let bytes = BATCH_HEAD_BYTES + head.body_bytes as usize;
+        let blocks = u32::try_from(blocks_of(bytes, self.block_bytes)).ok()?;
+        Some(Found { block, head: *head, checksum, sequence, end_block: block + blocks, records })
     }
 
     /// Whether this use never wrote to the first unit of a block, as far as one can tell.

@@ -14,9 +14,9 @@ use crate::format::BATCH_FLAG_SEAL;
 use crate::pool::{Pool, Spare, SpareOrder};
 use crate::reader::Reader;
 use crate::record::Record;
-use crate::segment::path_of;
-use crate::trim::{self, Live};
-use quorate_types::{HardState, Index, Position, Start, limits};
+use crate::segment::{SegmentEnd, path_of};
+use crate::trim::{self, Live, Run};
+use quorate_types::{HardState, Position, Start, limits};
 use std::collections::VecDeque;
 
 /// The log, open for writing.
@@ -27,7 +27,9 @@ pub struct Writer<D: Disk> {
     current: Option<Open<D::File>>,
     live: VecDeque<Live>,
     pool: Pool,
-    pending: Option<Synced>,
+    pending: Option<Pending>,
+    /// Where the newest segment ends, as far as it is synced.
+    synced_end: Option<SegmentEnd>,
     buffer: Vec<u8>,
     next_use: u64,
     next_batch: u64,
@@ -48,6 +50,14 @@ pub struct Synced {
     pub last: Position,
     /// Term and vote, durable here.
     pub hard_state: HardState,
+}
+
+/// A batch that is written and not synced.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    synced: Synced,
+    run: Run,
+    end: SegmentEnd,
 }
 
 impl<D: Disk> Writer<D> {
@@ -76,11 +86,14 @@ impl<D: Disk> Writer<D> {
     /// If no batch was written since the last sync.
     pub fn sync(&mut self) -> Result<Synced, WalError> {
         self.refuse_if_latched()?;
-        let synced = self.pending.expect("a batch was written before");
+        let Pending { synced, run, end } = self.pending.expect("a batch was written before");
         let current = self.current.as_mut().expect("a batch was written to it");
         let result = current.file.sync_data();
         self.latch(result.map_err(WalError::from))?;
         self.pending = None;
+        self.synced_end = Some(end);
+        let newest = self.live.back_mut().expect("the current segment is the newest");
+        newest.runs.push(run, newest.block_bytes);
         self.sync_count += 1;
         Ok(synced)
     }
@@ -173,12 +186,18 @@ impl<D: Disk> Writer<D> {
         self.pool.give_up();
     }
 
-    /// A reader of the segments that are no longer written, as they stand now, for another thread.
+    /// A reader of the log as far as it is synced now, for another thread. Costs a few allocations, no card.
     #[must_use]
     pub fn reader(&self) -> Reader<D> {
-        let cut = self.live.back().map_or(Index(u64::MAX), |newest| newest.lowest);
-        let sealed = self.live.iter().filter(|segment| segment.end.is_some()).cloned().collect();
-        Reader::new(self.disk.clone(), self.settings.segment_bytes, sealed, cut)
+        let mut segments = self.live.clone();
+        if let Some(newest) = segments.back_mut().filter(|newest| newest.end.is_none()) {
+            newest.end = self.synced_end.filter(|end| end.use_number == newest.use_number);
+            if newest.end.is_none() {
+                // The batch that opens it is not synced yet.
+                segments.pop_back();
+            }
+        }
+        Reader::new(self.disk.clone(), self.settings.segment_bytes, segments)
     }
 
     /// The log's last position, written but perhaps not synced.
@@ -251,6 +270,7 @@ impl<D: Disk> Writer<D> {
             live,
             pool,
             pending: None,
+            synced_end: None,
             buffer: Vec::new(),
             next_use: 0,
             next_batch: 0,

@@ -75,8 +75,8 @@ fn a_folder_of_format_1_opens_and_goes_on_in_this_format() {
         // while nothing new was acknowledged.
         let mut writer = recovered.opener.begin(IDENTITY, membership.clone(), hard_state).unwrap();
         append(&mut writer, &[Record::Entry(entry(at(3, 13), 100, 1))]).unwrap();
-        let read = writer.reader().fetch(Index(4), Index(9), usize::MAX).unwrap();
-        assert_eq!(read.len(), 5);
+        let read = writer.reader().fetch(Index(4), Index(13), usize::MAX).unwrap();
+        assert_eq!((read.after, read.entries.len()), (at(1, 4), 9), "across both formats");
         drop(writer);
         for (path, bytes) in &before {
             assert_eq!(&disk.contents(path), bytes, "{path}");

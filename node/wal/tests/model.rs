@@ -113,7 +113,6 @@ impl Node {
                 1 => self.trim(writer)?,
                 2 => self.spare(writer)?,
                 3 => self.fetch(writer),
-                4 => self.reset(writer)?,
                 _ => {
                     let records = self.records();
                     self.pending.apply(&records);
@@ -127,41 +126,90 @@ impl Node {
         Ok(())
     }
 
+    /// One batch: the appends of one group commit, each in the order consensus hands them out.
     fn records(&mut self) -> Vec<Record> {
         let mut records = Vec::new();
-        let mut last = self.model.last();
-        let mut term = self.model.hard_state.term.max(Term(1)).max(last.term);
-        if self.rng.random_bool(0.15) {
-            let floor =
-                self.image.as_ref().map_or(0, |image| image.position.index.0).max(self.model.base.index.0);
-            let to = self.rng.random_range(floor..=last.index.0);
-            let cut =
-                self.model.entries.iter().map(|entry| entry.position).find(|known| known.index == Index(to));
-            last = cut.unwrap_or(if to == last.index.0 { last } else { self.model.base });
-            if last.index == Index(to) {
-                term = Term(term.0 + 1);
-                records.push(Record::Truncate { last, leader_term: term });
-            } else {
-                last = self.model.last();
+        let mut model = self.model.clone();
+        let count = if self.rng.random_bool(0.3) { self.rng.random_range(2..6) } else { 1 };
+        for _ in 0..count {
+            // What a segment of the tests holds, with room for the header's membership and a start's.
+            if batch(&records).payload_bytes() > 10_000 {
+                break;
             }
+            let group = self.group(&model);
+            model.apply(&group);
+            records.extend(group);
         }
-        if term != self.model.hard_state.term || self.rng.random_bool(0.1) {
-            let vote = self.rng.random_bool(0.5).then_some(IDENTITY.node);
-            records.push(Record::HardState(HardState { term, vote }));
+        if records.is_empty() {
+            records.push(Record::CommitHint(model.last().index));
+        }
+        records
+    }
+
+    /// One append after what `model` holds: hard state, membership, change, entries, hint; any may miss.
+    fn group(&mut self, model: &Model) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut last = model.last();
+        let mut hard_state = model.hard_state;
+        hard_state.term = hard_state.term.max(Term(1)).max(last.term);
+        if self.rng.random_bool(0.2) {
+            hard_state.term.0 += self.rng.random_range(1..3);
+        }
+        let change = if self.rng.random_bool(0.2) { self.change(model, &mut hard_state) } else { None };
+        if hard_state != model.hard_state || self.rng.random_bool(0.1) {
+            hard_state.vote = self.rng.random_bool(0.5).then_some(IDENTITY.node);
+            records.push(Record::HardState(hard_state));
+            if self.rng.random_bool(0.2) {
+                return records;
+            }
         }
         if self.rng.random_bool(0.05) {
             let length = self.rng.random_range(1..6_000);
             records.push(Record::Membership(membership(&"m".repeat(length))));
         }
+        if let Some(change) = change {
+            last = change.0;
+            records.push(change.1);
+        }
+        // A new leader sends entries of older terms too.
+        let mut term = Term(self.rng.random_range(last.term.0.max(1)..=hard_state.term.0));
         for _ in 0..self.rng.random_range(0..4) {
+            if self.rng.random_bool(0.2) {
+                term = hard_state.term;
+            }
             last = Position { term, index: last.index.next() };
             let bytes = if self.rng.random_bool(0.1) { 12_000 } else { self.rng.random_range(0..1_500) };
             records.push(Record::Entry(entry(last, bytes, self.rng.random())));
         }
-        if records.is_empty() || self.rng.random_bool(0.2) {
+        if self.rng.random_bool(0.2) {
             records.push(Record::CommitHint(Index(self.rng.random_range(0..last.index.0 + 9))));
         }
         records
+    }
+
+    /// A truncation down to any entry that no image covers, or an image from elsewhere; with the log's last
+    /// position after it.
+    fn change(&mut self, model: &Model, hard_state: &mut HardState) -> Option<(Position, Record)> {
+        let (last, covered) =
+            (model.last(), self.image.as_ref().map_or(Index(0), |image| image.position.index));
+        if self.rng.random_bool(0.2) {
+            // It is durable before it is recorded, so a start may find it either way. Its entries replace some of
+            // these, or lie beyond them.
+            let index = Index(self.rng.random_range(covered.0..covered.0.max(last.index.0) + 5)).next();
+            let position = Position { term: hard_state.term.max(Term(last.term.0 + 1)), index };
+            hard_state.term = position.term;
+            self.image = Some(image(position, self.start));
+            return Some((position, Record::Reset { position }));
+        }
+        let floor = covered.max(model.base.index);
+        if last.index < floor {
+            return None;
+        }
+        let to = Index(self.rng.random_range(floor.0..=last.index.0));
+        let known = model.entries.iter().map(|entry| entry.position).chain([model.base]);
+        let last = known.into_iter().find(|position| position.index == to)?;
+        hard_state.term.0 += 1;
+        Some((last, Record::Truncate { last, leader_term: hard_state.term }))
     }
 
     /// An image of a part of the log is durable; older segments are used again.
@@ -181,24 +229,6 @@ impl Node {
         Ok(())
     }
 
-    /// An image from elsewhere leads the log: durable first, then recorded, or found at the next start.
-    fn reset(&mut self, writer: &mut Writer<SimDisk>) -> Result<(), WalError> {
-        if self.rng.random_bool(0.7) {
-            return Ok(());
-        }
-        let last = self.model.last();
-        let position = Position { term: last.term.max(Term(1)), index: Index(last.index.0 + 10) };
-        self.image = Some(image(position, self.start));
-        let term = self.model.hard_state.term.max(position.term);
-        let records = [Record::HardState(HardState { term, vote: None }), Record::Reset { position }];
-        self.pending.apply(&records);
-        writer.write(&batch(&records))?;
-        writer.sync()?;
-        self.model = self.pending.clone();
-        writer.trim(position)?;
-        Ok(())
-    }
-
     fn spare(&mut self, writer: &mut Writer<SimDisk>) -> Result<(), WalError> {
         let Some(order) = writer.wants_spare() else { return Ok(()) };
         let mut preparer = Preparer::new(self.disk.clone(), order)?;
@@ -214,24 +244,34 @@ impl Node {
         }
     }
 
-    /// What sealed segments hold is what the model says.
+    /// What a reader finds is what the model says: all of it that no image covers, up to the last batch.
     fn fetch(&mut self, writer: &Writer<SimDisk>) {
-        let last = self.model.last().index.0;
-        let after = self.rng.random_range(self.model.base.index.0..=last);
-        match writer.reader().fetch(Index(after), Index(last), 5_000) {
-            Ok(entries) => {
-                let expected: Vec<_> = self
-                    .model
-                    .entries
-                    .iter()
-                    .filter(|entry| entry.position.index.0 > after)
-                    .take(entries.len())
-                    .cloned()
-                    .collect();
-                assert_eq!(entries, expected);
+        let (base, last) = (self.model.base, self.model.last().index);
+        let after = Index(self.rng.random_range(base.index.0..=last.0 + 1));
+        let until = Index(self.rng.random_range(after.0..=last.0 + 1));
+        let bytes_max = self.rng.random_range(0..9_000);
+        let known = self.model.entries.iter().map(|entry| entry.position);
+        let position = known.chain([base]).find(|position| position.index == after);
+        let mut bytes = 0;
+        let expected: Vec<_> = self
+            .model
+            .entries
+            .iter()
+            .filter(|entry| entry.position.index > after && entry.position.index <= until)
+            .take_while(|entry| {
+                bytes += entry.payload.len();
+                bytes <= bytes_max || entry.position.index == after.next()
+            })
+            .cloned()
+            .collect();
+        let covered = self.image.as_ref().map_or(Index(0), |image| image.position.index);
+        match (writer.reader().fetch(after, until, bytes_max), position) {
+            (Ok(fetched), Some(position)) => {
+                assert_eq!((fetched.after, fetched.entries), (position, expected));
             }
-            Err(WalError::Trimmed { .. }) => {}
-            Err(error) => panic!("{error}"),
+            (Err(WalError::Trimmed { .. }), Some(_)) => assert!(after < covered, "{after} is in the log"),
+            (Err(WalError::Beyond { .. }), None) => assert_eq!(after, last.next()),
+            (other, _) => panic!("after {after} up to {until} of {base} to {last}: {other:?}"),
         }
         writer.reader().verify().unwrap_or_else(|error| panic!("{error}"));
     }

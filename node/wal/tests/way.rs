@@ -71,8 +71,9 @@ fn a_log_on_a_real_folder_survives_restarts_and_trims() {
             }
         }
         let read = writer.reader().fetch(Index(next - 80), Index(next - 70), usize::MAX).unwrap();
-        assert_eq!(read.len(), 10);
-        assert_eq!(read[0].position.index, Index(next - 79));
+        assert_eq!(read.after.index, Index(next - 80));
+        assert_eq!(read.entries.len(), 10);
+        assert_eq!(read.entries[0].position.index, Index(next - 79));
         writer.seal().unwrap();
         if start % 2 == 0 {
             let position = Position { term: Term(1), index: Index(next - 10) };

@@ -21,6 +21,8 @@ pub struct Counters {
     pub writes: u64,
     /// Bytes in them.
     pub bytes: u64,
+    /// Bytes read.
+    pub bytes_read: u64,
     /// File syncs.
     pub syncs: u64,
     /// Files created, renamed and removed, folders synced, and syncs that had a new length to write:
@@ -355,11 +357,12 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<usize, DiskError> {
-        let inner = self.disk.lock();
+        let mut inner = self.disk.lock();
         let now = &inner.inodes[self.inode].now;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(now.len());
         let count = into.len().min(now.len() - from);
         into[..count].copy_from_slice(&now[from..from + count]);
+        inner.counters.bytes_read += count as u64;
         Ok(count)
     }
 

@@ -4,12 +4,11 @@ use super::judge::{Finding, Ruling, judge};
 use super::{Recovery, Tail, corrupt};
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::record::Record;
 use crate::replay::{Fault, Replay};
 use crate::scan::{ScanEnd, scan};
-use crate::segment::{Header, HeaderFound, Rubble, Segment, SegmentEnd, path_of};
+use crate::segment::{Found, Header, HeaderFound, Rubble, Segment, SegmentEnd, path_of};
 use crate::start::TailPlace;
-use crate::trim::{Live, lowest_of};
+use crate::trim::{Live, Run, Runs, lowest_of};
 use quorate_types::{Identity, Index, Position};
 use std::collections::VecDeque;
 
@@ -35,18 +34,20 @@ impl<D: Disk> Recovery<D> {
             let segment = self.segment(*at)?;
             let path = path_of(segment.number);
             replay.enter(header).map_err(|fault| of_fault(fault, &path, replay.last().index))?;
-            let mut lowest = Index(u64::MAX);
-            let mut apply = |records: Vec<Record>| {
-                lowest = lowest.min(lowest_of(&records));
-                let after = replay.last().index;
-                replay.apply(records).map_err(|fault| of_fault(fault, &path, after))
+            let mut runs = Runs::default();
+            let mut apply = |found: Found| {
+                let Found { block, end_block, records, .. } = found;
+                let before = replay.last();
+                let run = Run { before, lowest: lowest_of(&records), block, end_block };
+                runs.push(run, segment.block_bytes);
+                replay.apply(records).map_err(|fault| of_fault(fault, &path, before.index))
             };
             let scanned = scan(&segment, end, &mut apply)?;
             self.number_max = self.number_max.max(scanned.number_max);
             if !scanned.complete {
                 assert_eq!(judge(Finding::CutShort), Ruling::Corrupt, "the table says so");
                 if let Some(held) = scanned.held {
-                    apply(held.records)?;
+                    apply(held)?;
                 }
                 let what = "a batch that was acknowledged cannot be read";
                 return Err(corrupt(path, segment.offset(scanned.block), replay.last().index, what));
@@ -54,13 +55,15 @@ impl<D: Disk> Recovery<D> {
             live.push_back(Live {
                 number: segment.number,
                 use_number: segment.use_number,
+                format: segment.format,
+                block_bytes: segment.block_bytes,
                 base: header.base.index,
-                lowest,
                 end,
                 bytes: segment.offset(scanned.block),
+                runs,
             });
             if step + 1 == chain.len() {
-                let (tail, before) = self.read_tail(&segment, header, scanned, &mut replay, &mut live)?;
+                let (tail, before) = self.read_tail(&segment, header, scanned, &mut replay)?;
                 return Ok(Read { replay, identity, live, tail, before });
             }
         }
@@ -74,7 +77,6 @@ impl<D: Disk> Recovery<D> {
         header: &Header,
         scanned: ScanEnd,
         replay: &mut Replay,
-        live: &mut VecDeque<Live>,
     ) -> Result<(TailPlace, Position), WalError> {
         let path = path_of(segment.number);
         let rubble = segment.rubble(scanned.block);
@@ -82,9 +84,6 @@ impl<D: Disk> Recovery<D> {
         let before = replay.last();
         let held = scanned.held.expect("find_newest saw the first batch hold");
         let records = held.records;
-        if let Some(newest) = live.back_mut() {
-            newest.lowest = newest.lowest.min(lowest_of(&records));
-        }
         replay.apply(records.clone()).map_err(|fault| of_fault(fault, &path, before.index))?;
         let proven_beyond = self
             .proven

@@ -1,19 +1,19 @@
 //! Where a batch goes: behind the last one, or into a new segment, onto zeros that are on the card already.
 
-use super::{Synced, Writer};
+use super::{Pending, Synced, Writer};
 use crate::Settings;
 use crate::batch::{BatchHead, span_of};
 use crate::disk::{Disk, DiskFile, write_all_at};
 use crate::error::WalError;
 use crate::format::{
-    BATCH_FLAG_SEAL, BATCH_HEAD_BYTES, HEADER_BODY_BYTES_MAX, HEADER_BYTES, UNIT_PAYLOAD_BYTES, UnitWriter,
-    blocks_of, crc32c,
+    BATCH_FLAG_SEAL, BATCH_HEAD_BYTES, FORMAT, HEADER_BODY_BYTES_MAX, HEADER_BYTES, UNIT_PAYLOAD_BYTES,
+    UnitWriter, blocks_of, crc32c,
 };
 use crate::pool::fill_with_zeros;
 use crate::record::Record;
 use crate::segment::{Header, SegmentEnd, path_of};
-use crate::trim::{Live, lowest_of};
-use quorate_types::{Index, Position};
+use crate::trim::{Live, Run, Runs, lowest_of};
+use quorate_types::Position;
 
 impl<D: Disk> Writer<D> {
     pub(super) fn place(&mut self, records: &[Record], flags: u32, link: Link) -> Result<u64, WalError> {
@@ -56,18 +56,21 @@ impl<D: Disk> Writer<D> {
             span: span_of(records),
         };
         current.checksum = head.put(&body, current.sequence, current.block_bytes, &mut buffer);
+        let blocks = u32::try_from(blocks_of(BATCH_HEAD_BYTES + body.len(), current.block_bytes))
+            .expect("a segment is at most 1 GiB");
         let offset = u64::from(current.next_block) * u64::from(current.block_bytes);
         write_all_at(&mut current.file, &path_of(current.number), offset, &buffer)?;
         current.next_block += current.blocks_in(&buffer);
+        let block = current.next_block - blocks;
         current.sequence += 1;
         let newest = self.live.back_mut().expect("the current segment is the newest");
         newest.bytes = u64::from(current.next_block) * u64::from(current.block_bytes);
-        newest.lowest = newest.lowest.min(lowest_of(records));
         let bytes = buffer.len() as u64;
         self.bytes_written += bytes;
         self.sealed = flags & BATCH_FLAG_SEAL != 0;
-        self.pending =
-            Some(Synced { batch: self.next_batch, last: self.tip.last, hard_state: self.tip.hard_state });
+        let synced = Synced { batch: self.next_batch, last: self.tip.last, hard_state: self.tip.hard_state };
+        let run = Run { before: base, lowest: lowest_of(records), block, end_block: current.next_block };
+        self.pending = Some(Pending { synced, run, end: current.end() });
         self.next_batch += 1;
         // One long batch must not cost its memory for ever.
         buffer.clear();
@@ -131,10 +134,12 @@ impl<D: Disk> Writer<D> {
         self.live.push_back(Live {
             number,
             use_number: self.next_use,
+            format: FORMAT,
+            block_bytes,
             base: base.index,
-            lowest: Index(u64::MAX),
             end: None,
             bytes: 0,
+            runs: Runs::default(),
         });
         self.next_use += 1;
         Ok(())
