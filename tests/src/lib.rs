@@ -3,11 +3,13 @@
 //! Way in:   a test's wish (a node, an etcd, a client).   Way out: a server that answers; its last lines if not.
 //! May touch: processes it started, loopback, temporary folders.  Must not: end anything else, by name or at large.
 //! Always:   what a test started is gone when it ends; in CI a test that cannot run fails.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod client;
 pub mod crash;
 pub mod linear;
+pub mod net;
+pub mod process;
 pub mod program;
 pub mod server;
 pub mod skip;

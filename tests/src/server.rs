@@ -1,24 +1,16 @@
 //! A real server process: started on a folder and a free loopback port, killed, stopped, started again.
 
+use crate::process::{LIMIT, POLL, Process};
 use crate::program::Program;
-use rustix::process::{Pid, Signal, kill_process};
-use std::fs::{self, File};
+use rustix::process::Pid;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus};
+use std::time::Instant;
 use tempfile::TempDir;
-
-/// How long a start, a stop or a page may take before the test is called broken; no test measures by it.
-const LIMIT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(10);
-
-/// Lines of the server's own words shown when something fails.
-const LOG_LINES_SHOWN: usize = 60;
 
 /// How a server is to be started.
 #[derive(Debug, Clone)]
@@ -71,9 +63,9 @@ pub struct Server {
     data_dir: PathBuf,
     port: u16,
     peer_port: u16,
-    child: Option<Child>,
+    process: Process,
     /// Holds the words of all starts, and the data folder unless one was given.
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Server {
@@ -111,8 +103,9 @@ impl Server {
         };
         let folder = folder.expect("a temporary folder can be made");
         let data_dir = options.data_dir.clone().unwrap_or_else(|| folder.path().join("data"));
+        let process = Process::new(options.program.path().display().to_string(), folder.path().join("log"));
         let mut server =
-            Server { options, data_dir, port: free_port(), peer_port: free_port(), child: None, folder };
+            Server { options, data_dir, port: free_port(), peer_port: free_port(), process, _folder: folder };
         server.spawn_again();
         server
     }
@@ -131,14 +124,7 @@ impl Server {
     /// # Panics
     /// If it still runs or cannot be started.
     pub fn spawn_again(&mut self) {
-        assert!(self.child.is_none(), "{} still runs", self.name());
-        let log = File::options().create(true).append(true).open(self.log_path());
-        let log = log.expect("the log file can be opened");
-        let both = log.try_clone().expect("a file handle can be copied");
-        let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(log).stderr(both);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.name()));
-        self.child = Some(child);
+        self.process.spawn(self.command());
     }
 
     fn command(&self) -> Command {
@@ -175,7 +161,7 @@ impl Server {
     pub fn wait_ready(&mut self) {
         let began = Instant::now();
         while !self.is_healthy() {
-            if let Some(status) = self.try_wait() {
+            if let Some(status) = self.process.try_wait() {
                 panic!("{} ended before it was ready: {status}\n{}", self.name(), self.last_lines());
             }
             assert!(began.elapsed() < LIMIT, "{} never got ready\n{}", self.name(), self.last_lines());
@@ -228,9 +214,7 @@ impl Server {
     /// # Panics
     /// If it does not run.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("it runs");
-        child.kill().expect("one's own child can be killed");
-        child.wait().expect("one's own child can be waited for");
+        self.process.kill();
     }
 
     /// SIGTERM, and waits for its end.
@@ -238,8 +222,7 @@ impl Server {
     /// # Panics
     /// If it does not run or does not end.
     pub fn terminate(&mut self) -> ExitStatus {
-        kill_process(self.pid(), Signal::TERM).expect("one's own child can be signalled");
-        self.wait_exit()
+        self.process.terminate()
     }
 
     /// Waits for its end.
@@ -247,19 +230,7 @@ impl Server {
     /// # Panics
     /// If it does not end.
     pub fn wait_exit(&mut self) -> ExitStatus {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.try_wait() {
-                self.child = None;
-                return status;
-            }
-            assert!(began.elapsed() < LIMIT, "{} does not end\n{}", self.name(), self.last_lines());
-            std::thread::sleep(POLL);
-        }
-    }
-
-    fn try_wait(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut()?.try_wait().expect("one's own child can be asked")
+        self.process.wait_exit()
     }
 
     /// Its process.
@@ -268,7 +239,7 @@ impl Server {
     /// If it does not run.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        Pid::from_child(self.child.as_ref().expect("it runs"))
+        self.process.pid()
     }
 
     /// Where clients dial: `http://127.0.0.1:PORT`.
@@ -292,37 +263,17 @@ impl Server {
     /// All it said since its first start.
     #[must_use]
     pub fn log(&self) -> String {
-        let bytes = fs::read(self.log_path()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.process.log()
     }
 
     /// The end of what it said.
     #[must_use]
     pub fn last_lines(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+        self.process.last_lines()
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    fn name(&self) -> String {
-        self.options.program.path().display().to_string()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        // It may have ended by itself; either way it is reaped.
-        child.kill().ok();
-        let status = child.wait().ok();
-        if std::thread::panicking() {
-            let signal = status.and_then(|status| status.signal());
-            eprintln!("--- {} (ended by signal {signal:?}) said last:\n{}", self.name(), self.last_lines());
-        }
+    fn name(&self) -> &str {
+        self.process.name()
     }
 }
 
@@ -330,12 +281,13 @@ impl Drop for Server {
 /// another test takes one while its server is between two starts.
 const PORTS: Range<u16> = 12_000..32_000;
 
-/// A port nobody listens on.
-fn free_port() -> u16 {
+/// A port nobody listens on, by TCP or UDP.
+pub(crate) fn free_port() -> u16 {
     loop {
         let port =
             PORTS.start + u16::try_from(random() % u64::from(PORTS.end - PORTS.start)).expect("below 65536");
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let place = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
             return port;
         }
     }
