@@ -1,7 +1,7 @@
 //! The pages beside gRPC: version, health, metrics. Plain HTTP/1 or HTTP/2, on the client port and on
 //! the ports of `--listen-metrics-urls`.
 
-use crate::error::status_of;
+use crate::error::{REMOVED_TEXT, status_of};
 use crate::maintenance::alarm_name;
 use crate::{API_VERSION, Backend, CLUSTER_VERSION, Read, Refusal};
 use bytes::Bytes;
@@ -58,6 +58,9 @@ async fn unhealthy<B: Backend>(backend: &B, query: Query<'_>) -> Option<String> 
     let alarm = status.alarms.iter().find(|alarm| !query.has("exclude", alarm_name(alarm.kind)));
     if let Some(alarm) = alarm {
         return Some(format!("ALARM {}", alarm_name(alarm.kind)));
+    }
+    if status.removed {
+        return Some(REMOVED_TEXT.to_owned());
     }
     if !serializable && status.leader == 0 {
         return Some("RAFT NO LEADER".to_owned());

@@ -25,10 +25,19 @@ pub(crate) struct Life {
 /// What watching the node's leader says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leadership {
-    /// None known for so long that streams that need one should end.
-    pub(crate) lost: bool,
+    /// Looks so far that found it gone for so long that streams that need one should end. Such a stream
+    /// ends when this rises: one that was opened after the leader came back is none of those.
+    pub(crate) losses: u64,
     /// The term, for headers of events.
     pub(crate) term: u64,
+}
+
+impl Leadership {
+    /// Takes in a look; whether it says anything new.
+    pub(crate) fn note(&mut self, is_lost: bool, term: u64) -> bool {
+        let before = std::mem::replace(self, Leadership { losses: self.losses + u64::from(is_lost), term });
+        before != *self
+    }
 }
 
 impl Life {
@@ -52,10 +61,11 @@ impl Life {
             });
         }
         let mut leader = self.leader.clone();
+        let losses = leader.borrow().losses;
         Box::pin(async move {
             tokio::select! {
                 () = turned_true(&mut stopping) => Err(stopped()),
-                Ok(_) = leader.wait_for(|leader| leader.lost) => Err(no_leader()),
+                Ok(_) = leader.wait_for(|leader| leader.losses > losses) => Err(no_leader()),
             }
         })
     }
@@ -109,5 +119,47 @@ where
             return Poll::Ready(how.err().map(|status| Err(in_etcd_words(status))));
         }
         self.inner.as_mut().poll_next(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LEADER_KEY, Leadership, Life};
+    use futures_util::FutureExt;
+    use tokio::sync::watch;
+    use tonic::{Code, Request};
+
+    fn stream(needs_leader: bool) -> Request<()> {
+        let mut request = Request::new(());
+        if needs_leader {
+            request.metadata_mut().insert(LEADER_KEY, "true".parse().unwrap());
+        }
+        request
+    }
+
+    #[test]
+    fn a_lost_leader_ends_the_streams_that_need_one_and_were_open() {
+        let (stopping_sender, stopping) = watch::channel(false);
+        let (leader, leadership) = watch::channel(Leadership { losses: 0, term: 1 });
+        let life = Life::new(stopping, leadership);
+        let look = |is_lost, term| leader.send_if_modified(|leadership| leadership.note(is_lost, term));
+        let mut needs = life.stream_end(&stream(true));
+        let mut needs_not = life.stream_end(&stream(false));
+        assert!(!look(false, 1) && look(false, 2), "a look that says nothing new wakes nobody");
+        assert!(needs.as_mut().now_or_never().is_none(), "a new term is no loss");
+        look(true, 2);
+        let status = needs.now_or_never().unwrap().unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: no leader"));
+        assert!(needs_not.as_mut().now_or_never().is_none());
+        // The leader is back, and a client with it, before the next look.
+        let mut late = life.stream_end(&stream(true));
+        assert!(late.as_mut().now_or_never().is_none());
+        look(false, 2);
+        assert!(late.as_mut().now_or_never().is_none());
+        look(true, 2);
+        assert!(late.now_or_never().is_some());
+        stopping_sender.send_replace(true);
+        let status = needs_not.now_or_never().unwrap().unwrap_err();
+        assert_eq!(status.message(), "etcdserver: server stopped");
     }
 }

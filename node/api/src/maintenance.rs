@@ -1,9 +1,11 @@
 //! Maintenance: what an operator asks of one member.
 
 use crate::convert::{self, OrStatus};
-use crate::error::{answer_mismatch, status_of};
+use crate::error::{REMOVED_TEXT, answer_mismatch, status_of};
 use crate::life::{Ending, Life, StreamOf};
-use crate::{API_VERSION, Answer, Backend, NodeStatus, Read, ReadOutcome, Refusal};
+use crate::members::transfer_in_etcd_words;
+use crate::origin::may_change_cluster;
+use crate::{API_VERSION, Answer, Backend, MemberChange, NodeStatus, Read, ReadOutcome, Refusal};
 use bytes::Bytes;
 use futures_util::stream;
 use quorate_proto::etcdserverpb as pb;
@@ -137,18 +139,18 @@ impl<B: Backend> pb::maintenance_server::Maintenance for MaintenanceService<B> {
         Ok(Response::new(Ending::boxed(blobs, end)))
     }
 
-    /// Leadership can only go where it is: there is nobody else.
+    /// As in etcd to be asked of the leader itself; `quorate member transfer` works anywhere.
     async fn move_leader(
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        may_change_cluster(request.extensions())?;
         let status = self.backend.status();
         if status.leader != status.identity.node.0 {
             return Err(Status::failed_precondition("etcdserver: not leader"));
         }
-        if request.into_inner().target_id != status.leader {
-            return Err(Status::failed_precondition("etcdserver: bad leader transferee"));
-        }
+        let target = NodeId(request.get_ref().target_id);
+        self.backend.change_members(MemberChange::Transfer(target)).await.map_err(transfer_in_etcd_words)?;
         Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }
 
@@ -260,7 +262,10 @@ fn alarm_member(alarm: &Alarm) -> pb::AlarmMember {
 /// What `Status.errors` says: etcd's texts for a missing leader and for alarms, then the node's own.
 fn error_texts(status: &NodeStatus) -> Vec<String> {
     let mut texts = Vec::new();
-    if status.leader == 0 {
+    if status.removed {
+        // That it has no leader any more follows from it, and would send people looking for a network fault.
+        texts.push(REMOVED_TEXT.to_owned());
+    } else if status.leader == 0 {
         texts.push("etcdserver: no leader".to_owned());
     }
     texts.extend(status.alarms.iter().map(|alarm| {

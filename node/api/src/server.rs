@@ -1,22 +1,17 @@
-//! The ports: accepting, TLS, HTTP, and a stop that loses no answer.
+//! The ports: accepting, and a stop that loses no answer.
 
-use crate::authority::Overwritten;
+use crate::connection::Accepted;
 use crate::life::{Leadership, Life};
-use crate::service::{ClientBody, ClientService, PageService};
+use crate::service::ClientService;
 use crate::tls::Tls;
 use crate::{ApiMetrics, Backend};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 /// A port for clients: gRPC and pages.
 #[derive(Debug)]
@@ -50,20 +45,26 @@ pub async fn serve<B: Backend>(
 ) {
     let (stopping_sender, stopping) = watch::channel(false);
     let status = backend.status();
-    let (leader_sender, leader) = watch::channel(Leadership { lost: false, term: status.term });
+    let (leader_sender, leader) = watch::channel(Leadership { losses: 0, term: status.term });
     let life = Life::new(stopping, leader);
-    let clients = ClientService::new(backend.clone(), metrics, life.clone());
-    let pages = PageService::new(backend.clone());
-    let places = Arc::new(Semaphore::new(CONNECTION_COUNT_MAX));
+    let service = ClientService::new(backend.clone(), metrics, life.clone());
 
     let mut ports = JoinSet::new();
+    let mut open = |port, places: &Arc<Semaphore>| {
+        ports.spawn(accept(port, Arc::clone(places), service.clone(), life.clone()));
+    };
+    let places = Arc::new(Semaphore::new(CONNECTION_COUNT_MAX));
     for ClientListener { listener, tls } in listeners.client {
-        let places = Arc::clone(&places);
-        ports.spawn(accept(listener, tls, places, clients.clone(), life.clone()));
+        open(Port::Client(listener, tls), &places);
     }
     let page_places = Arc::new(Semaphore::new(PAGE_CONNECTION_COUNT_MAX));
     for listener in listeners.metrics {
-        ports.spawn(accept(listener, None, Arc::clone(&page_places), pages.clone(), life.clone()));
+        open(Port::Pages(listener), &page_places);
+    }
+    // Places of its own: a full house must not lock the administrator out.
+    let local_places = Arc::new(Semaphore::new(LOCAL_CONNECTION_COUNT_MAX));
+    if let Some(listener) = listeners.local {
+        open(Port::Local(listener), &local_places);
     }
     let mut observer = JoinSet::new();
     observer.spawn(observe_leader(backend, leader_sender));
@@ -84,6 +85,9 @@ pub const CONNECTION_COUNT_MAX: usize = 4_096;
 /// Connections at once on the metrics ports.
 const PAGE_CONNECTION_COUNT_MAX: usize = 64;
 
+/// Connections at once on the local socket: tools of one board's administrator.
+const LOCAL_CONNECTION_COUNT_MAX: usize = 64;
+
 /// Looks at the leader once a second. A stream that needs one is ended only after it was missing for a
 /// while, as in etcd: clients that come again at once cost more than waiting.
 async fn observe_leader<B: Backend>(backend: B, leader: watch::Sender<Leadership>) {
@@ -92,33 +96,46 @@ async fn observe_leader<B: Backend>(backend: B, leader: watch::Sender<Leadership
         tokio::time::sleep(LEADER_LOOK_INTERVAL).await;
         let status = backend.status();
         looks_without = if status.leader == 0 { looks_without.saturating_add(1) } else { 0 };
-        let now = Leadership { lost: looks_without >= LEADER_LOOKS_MAX, term: status.term };
-        leader.send_if_modified(|before| std::mem::replace(before, now) != now);
+        let is_lost = looks_without >= LEADER_LOOKS_MAX;
+        leader.send_if_modified(|leadership| leadership.note(is_lost, status.term));
     }
 }
 
 const LEADER_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LEADER_LOOKS_MAX: u32 = 3;
 
+/// Where connections come in.
+enum Port {
+    Client(TcpListener, Option<Tls>),
+    Pages(TcpListener),
+    Local(UnixListener),
+}
+
+impl Port {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Port::Client(listener, tls) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Accepted::Client(stream, peer.ip(), tls.clone()))
+            }
+            Port::Pages(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Accepted::Pages(stream, peer.ip()))
+            }
+            Port::Local(listener) => Ok(Accepted::Local(listener.accept().await?.0)),
+        }
+    }
+}
+
 /// Accepts on one port until the node stops, then waits for its connections.
-async fn accept<S>(listener: TcpListener, tls: Option<Tls>, places: Arc<Semaphore>, service: S, life: Life)
-where
-    S: hyper::service::Service<
-            http::Request<Incoming>,
-            Response = http::Response<ClientBody>,
-            Error = Infallible,
-        > + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
+async fn accept<B: Backend>(port: Port, places: Arc<Semaphore>, service: ClientService<B>, life: Life) {
     let mut connections = JoinSet::new();
     let mut stopping = Box::pin(life.clone().stopping());
     loop {
         let accepted = async {
             // A full house leaves new connections in the kernel's queue.
             let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            (place, port.accept().await)
         };
         let (place, accepted) = tokio::select! {
             () = &mut stopping => break,
@@ -126,12 +143,10 @@ where
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let tls = tls.clone();
-                let service = service.clone();
-                let life = life.clone();
+            Ok(accepted) => {
+                let served = accepted.serve(service.clone(), life.clone());
                 connections.spawn(async move {
-                    connection(stream, tls, service, life).await;
+                    served.await;
                     drop(place);
                 });
             }
@@ -142,7 +157,7 @@ where
             }
         }
     }
-    drop(listener);
+    drop(port);
     let all = async { while connections.join_next().await.is_some() {} };
     if timeout(STOP_TIME_MAX, all).await.is_err() {
         tracing::warn!("calls were still under way when the time to stop was over");
@@ -150,109 +165,3 @@ where
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Longest a connection may take to say its first byte, or to end its TLS handshake: a place is taken
-/// meanwhile.
-const GREETING_TIME_MAX: Duration = Duration::from_secs(20);
-
-async fn connection<S>(stream: TcpStream, tls: Option<Tls>, service: S, life: Life)
-where
-    S: hyper::service::Service<
-            http::Request<Incoming>,
-            Response = http::Response<ClientBody>,
-            Error = Infallible,
-        > + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
-    // Small answers must not wait for each other; failing to say so costs latency, not words.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY cannot be set");
-    }
-    let mut stopping = Box::pin(life.clone().stopping());
-    match tls {
-        None => {
-            let mut first = [0_u8; 1];
-            let greeted = tokio::select! {
-                greeted = timeout(GREETING_TIME_MAX, stream.peek(&mut first)) => greeted,
-                () = &mut stopping => return,
-            };
-            if let Ok(Ok(1..)) = greeted {
-                http(stream, service, life).await;
-            }
-        }
-        Some(tls) => {
-            let acceptor = TlsAcceptor::from(tls.current());
-            let greeted = tokio::select! {
-                greeted = timeout(GREETING_TIME_MAX, acceptor.accept(stream)) => greeted,
-                () = &mut stopping => return,
-            };
-            match greeted {
-                Ok(Ok(stream)) => http(stream, service, life).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
-            }
-        }
-    }
-}
-
-/// Speaks HTTP until the client leaves or the node stops.
-async fn http<S>(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: S, life: Life)
-where
-    S: hyper::service::Service<
-            http::Request<Incoming>,
-            Response = http::Response<ClientBody>,
-            Error = Infallible,
-        > + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
-    let builder = builder();
-    let mut connection =
-        std::pin::pin!(builder.serve_connection(TokioIo::new(Overwritten::new(stream)), service));
-    let mut stopping = std::pin::pin!(life.stopping());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping.as_mut() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error, "a connection ended badly");
-    }
-}
-
-/// Both versions of HTTP, by what the client speaks first. Windows are for boards: what one client can
-/// make the node hold is bounded by its connection's window inwards and its streams' buffers outwards.
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(GREETING_TIME_MAX).max_buf_size(64 * 1024);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(STREAM_COUNT_MAX)
-        .max_send_buf_size(STREAM_SEND_BYTES_MAX)
-        .max_header_list_size(16 * 1024)
-        // Clients that give up on many calls at once, as all do when a card stalls, are not attackers.
-        .max_pending_accept_reset_streams(1_024)
-        .max_local_error_reset_streams(1_024)
-        // Finds clients that vanished without a word; theirs may ping as often as they like.
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(20));
-    builder
-}
-
-/// Bytes a client may send of one request before it is read: a quarter of the largest.
-const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
-
-/// Bytes of all its requests together.
-const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-
-/// Calls at once on one connection. etcd has no bound; no client comes near this one.
-const STREAM_COUNT_MAX: u32 = 16_384;
-
-/// Bytes of answers a stream may have waiting in its connection.
-const STREAM_SEND_BYTES_MAX: usize = 128 * 1024;

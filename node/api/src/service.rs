@@ -1,6 +1,7 @@
-//! One request of the client port: which service or page it is for, what it counts as, and whether a
+//! One request: which service or page it is for, what it counts as, and whether a
 //! leader must be known first.
 
+use crate::admin::AdminService;
 use crate::auth::AuthService;
 use crate::cluster::ClusterService;
 use crate::error::{MESSAGE_BYTES_MAX, in_etcd_words, no_leader};
@@ -11,6 +12,7 @@ use crate::lease::LeaseService;
 use crate::life::{LEADER_KEY, Life};
 use crate::maintenance::MaintenanceService;
 use crate::metrics::{Call, CountedBody};
+use crate::origin::Origin;
 use crate::watch::WatchService;
 use crate::{ApiMetrics, Backend};
 use bytes::Bytes;
@@ -23,6 +25,7 @@ use quorate_proto::etcdserverpb::kv_server::KvServer;
 use quorate_proto::etcdserverpb::lease_server::LeaseServer;
 use quorate_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use quorate_proto::health::health_server::HealthServer;
+use quorate_proto::quorate::admin_server::AdminServer;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,6 +50,7 @@ struct Rooms<B> {
     maintenance: MaintenanceServer<MaintenanceService<B>>,
     auth: AuthServer<AuthService<B>>,
     health: HealthServer<HealthService>,
+    admin: AdminServer<AdminService<B>>,
 }
 
 impl<B> Clone for ClientService<B> {
@@ -76,10 +80,21 @@ impl<B: Backend> ClientService<B> {
             ))),
             auth: limited!(AuthServer::new(AuthService::new(backend.clone()))),
             health: limited!(HealthServer::new(HealthService::new(life))),
+            admin: limited!(AdminServer::new(AdminService::new(backend.clone()))),
             backend,
             metrics,
         };
         Self { rooms: Arc::new(rooms) }
+    }
+
+    /// All of it, to a connection from there.
+    pub(crate) fn to_clients(&self, origin: Origin) -> ConnectionService<B> {
+        ConnectionService { service: self.clone(), origin, pages_only: false }
+    }
+
+    /// The pages alone.
+    pub(crate) fn pages_only(&self, origin: Origin) -> ConnectionService<B> {
+        ConnectionService { service: self.clone(), origin, pages_only: true }
     }
 
     fn grpc(&self, request: http::Request<Incoming>) -> Answering {
@@ -100,6 +115,7 @@ impl<B: Backend> ClientService<B> {
             "etcdserverpb.Maintenance" => rooms.maintenance.clone().call(request),
             "etcdserverpb.Auth" => rooms.auth.clone().call(request),
             "grpc.health.v1.Health" => rooms.health.clone().call(request),
+            "quorate.Admin" => rooms.admin.clone().call(request),
             unknown => {
                 return Answering::refused(Status::unimplemented(format!("unknown service {unknown}")), call);
             }
@@ -119,44 +135,28 @@ impl<B: Backend> ClientService<B> {
     }
 }
 
-impl<B: Backend> hyper::service::Service<http::Request<Incoming>> for ClientService<B> {
+/// The services as one connection is served them.
+#[derive(Debug)]
+pub(crate) struct ConnectionService<B> {
+    service: ClientService<B>,
+    origin: Origin,
+    /// For the ports of `--listen-metrics-urls`.
+    pages_only: bool,
+}
+
+impl<B: Backend> hyper::service::Service<http::Request<Incoming>> for ConnectionService<B> {
     type Response = http::Response<ClientBody>;
     type Error = Infallible;
     type Future = Answering;
 
-    fn call(&self, request: http::Request<Incoming>) -> Answering {
+    fn call(&self, mut request: http::Request<Incoming>) -> Answering {
         let content_type = request.headers().get(http::header::CONTENT_TYPE);
         let grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        if grpc { self.grpc(request) } else { self.page(request) }
-    }
-}
-
-/// The pages alone, for the ports of `--listen-metrics-urls`.
-#[derive(Debug, Clone)]
-pub(crate) struct PageService<B> {
-    backend: B,
-}
-
-impl<B: Backend> PageService<B> {
-    pub(crate) fn new(backend: B) -> Self {
-        Self { backend }
-    }
-}
-
-impl<B: Backend> hyper::service::Service<http::Request<Incoming>> for PageService<B> {
-    type Response = http::Response<ClientBody>;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn call(&self, request: http::Request<Incoming>) -> Answering {
-        let backend = self.backend.clone();
-        Answering::Page(
-            async move {
-                let uri = request.uri();
-                page(&backend, request.method(), uri.path(), uri.query()).await
-            }
-            .boxed(),
-        )
+        if self.pages_only || !grpc {
+            return self.service.page(request);
+        }
+        request.extensions_mut().insert(self.origin);
+        self.service.grpc(request)
     }
 }
 

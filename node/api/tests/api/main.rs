@@ -2,11 +2,13 @@
 //! the generated clients before it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin;
 mod authority;
 mod garbage;
 mod keys;
 mod leases;
 mod maintenance;
+mod members;
 mod node;
 mod pages;
 mod refusals;

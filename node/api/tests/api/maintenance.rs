@@ -5,7 +5,6 @@ use bytes::Bytes;
 use quorate_api::Refusal;
 use quorate_proto::etcdserverpb as pb;
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
-use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_proto::health as health_pb;
 use quorate_proto::health::health_client::HealthClient;
@@ -31,6 +30,10 @@ async fn status_tells_the_node_at_a_glance() {
     alarm(&mut maintenance, AlarmAction::Activate, pb::AlarmType::Nospace).await;
     let status = maintenance.status(pb::StatusRequest {}).await.unwrap().into_inner();
     assert_eq!(status.errors, ["etcdserver: no leader", "memberID:17 alarm:NOSPACE ", "last words"]);
+    served.node.state().removed = true;
+    let status = maintenance.status(pb::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.errors[0], "quorate: this node was removed from its cluster; ask another member");
+    assert_eq!(status.errors.len(), 4);
 }
 
 async fn alarm(
@@ -74,12 +77,6 @@ async fn hashes_and_the_small_calls() {
     assert_eq!(whole.hash, now.hash);
     let done = maintenance.defragment(pb::DefragmentRequest {}).await.unwrap().into_inner();
     assert_eq!(done.header, None);
-    maintenance.move_leader(pb::MoveLeaderRequest { target_id: NODE }).await.unwrap();
-    let refused = maintenance.move_leader(pb::MoveLeaderRequest { target_id: 5 }).await.unwrap_err();
-    assert_eq!(refused.message(), "etcdserver: bad leader transferee");
-    served.node.state().leader = 5;
-    let refused = maintenance.move_leader(pb::MoveLeaderRequest { target_id: 5 }).await.unwrap_err();
-    assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, "etcdserver: not leader"));
 }
 
 async fn snapshot(served: &Served) -> Result<Vec<u8>, tonic::Status> {
@@ -135,23 +132,6 @@ async fn etcdctl_saves_a_snapshot() {
     let saved = saved.await.unwrap().unwrap();
     assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
     assert_eq!(std::fs::metadata(file).unwrap().len(), 70_144 + 32);
-}
-
-#[tokio::test]
-async fn members_are_listed_and_stay() {
-    let served = Served::start().await;
-    let mut cluster = ClusterClient::new(served.channel().await);
-    let list = cluster.member_list(pb::MemberListRequest { linearizable: true }).await.unwrap().into_inner();
-    assert_eq!(list.header.unwrap().revision, 0, "etcd's says nothing of the store either");
-    let [member] = list.members.as_slice() else { panic!("one member: {:?}", list.members) };
-    assert_eq!((member.id, member.name.as_str(), member.is_learner), (NODE, "n1", false));
-    assert_eq!(member.client_ur_ls, ["http://10.0.0.1:2379"]);
-    let refused = cluster.member_add(pb::MemberAddRequest::default()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
-    let refused = cluster.member_remove(pb::MemberRemoveRequest { id: 99 }).await.unwrap_err();
-    assert_eq!((refused.code(), refused.message()), (Code::NotFound, "etcdserver: member not found"));
-    let refused = cluster.member_promote(pb::MemberPromoteRequest { id: NODE }).await.unwrap_err();
-    assert_eq!(refused.message(), "etcdserver: can only promote a learner member");
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use quorate_api::{
     Answer, ApiMetrics, Backend, ClientListener, Invite, InviteRequest, InviteView, LeaseAnswer, Listeners,
-    MemberChange, MemberRefusal, NodeStatus, Read, ReadOutcome, Refusal, Tls, WatchCommand, WatchSession,
-    serve,
+    MemberChange, MemberRefusal, NodeStatus, PeerStatus, Read, ReadOutcome, Refusal, Tls, WatchCommand,
+    WatchSession, bind_local, serve,
 };
 use quorate_proto::etcdserverpb as pb;
 use quorate_store::{Command, LeaseClock, Outcome, Renewal, Store, StoreError};
@@ -14,6 +14,7 @@ use quorate_watch::{Delivery, Hub, StreamId};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -46,6 +47,18 @@ pub(crate) struct State {
     /// Credit given back so far.
     pub(crate) credit: usize,
     pub(crate) errors: Vec<String>,
+    /// Who belongs to the cluster.
+    pub(crate) membership: Membership,
+    /// How the others fare.
+    pub(crate) peers: Vec<PeerStatus>,
+    /// Refuses every change of members while set.
+    pub(crate) member_refusal: Option<MemberRefusal>,
+    /// Changes of members that came through, in order.
+    pub(crate) changes: Vec<MemberChange>,
+    /// Invites that stand.
+    pub(crate) invites: Vec<InviteView>,
+    /// Was removed.
+    pub(crate) removed: bool,
 }
 
 const TIME: ClusterTime = ClusterTime(1_000);
@@ -69,11 +82,29 @@ impl FakeNode {
             proposals: 0,
             credit: 0,
             errors: Vec::new(),
+            membership: Membership::founded_by(member(NODE, "n1")),
+            peers: Vec::new(),
+            member_refusal: None,
+            changes: Vec::new(),
+            invites: Vec::new(),
+            removed: false,
         })))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+}
+
+/// A member on a board of its own.
+pub(crate) fn member(id: u64, name: &str) -> Member {
+    Member {
+        id: NodeId(id),
+        name: name.to_owned(),
+        peer_addresses: vec![format!("10.0.0.{id}:2380")],
+        client_urls: vec![format!("http://10.0.0.{id}:2379")],
+        key: PeerKey::default(),
+        stays_learner: false,
     }
 }
 
@@ -161,26 +192,19 @@ impl Backend for FakeNode {
             bytes_total: state.store.bytes_total(),
             bytes_in_use: state.store.bytes_total(),
             bytes_quota: 1 << 30,
-            is_learner: false,
+            is_learner: state.membership.is_learner(NodeId(NODE)),
             role: "leader",
-            removed: false,
-            voters: vec![NodeId(NODE)],
-            learners: Vec::new(),
-            peers: Vec::new(),
+            removed: state.removed,
+            voters: state.membership.voters.clone(),
+            learners: state.membership.learners.clone(),
+            peers: state.peers.clone(),
             errors: state.errors.clone(),
             alarms: state.store.alarms(),
         }
     }
 
     fn membership(&self) -> Membership {
-        Membership::founded_by(Member {
-            id: NodeId(NODE),
-            name: "n1".to_owned(),
-            peer_addresses: vec!["10.0.0.1:2380".to_owned()],
-            client_urls: vec!["http://10.0.0.1:2379".to_owned()],
-            key: PeerKey::default(),
-            stays_learner: false,
-        })
+        self.state().membership.clone()
     }
 
     async fn propose(&self, command: Command) -> Result<Answer<Outcome>, Refusal> {
@@ -252,20 +276,52 @@ impl Backend for FakeNode {
         Ok(receiver)
     }
 
-    async fn change_members(&self, _change: MemberChange) -> Result<Membership, MemberRefusal> {
-        Err(MemberRefusal::Refused(Refusal::Unsupported("quorate: stands alone")))
+    async fn change_members(&self, change: MemberChange) -> Result<Membership, MemberRefusal> {
+        let mut state = self.state();
+        if let Some(refusal) = &state.member_refusal {
+            return Err(refusal.clone());
+        }
+        let membership = &mut state.membership;
+        match &change {
+            MemberChange::Remove(id) => {
+                membership.members.retain(|member| member.id != *id);
+                membership.voters.retain(|voter| voter != id);
+                membership.learners.retain(|learner| learner != id);
+            }
+            MemberChange::Promote(id) => {
+                membership.learners.retain(|learner| learner != id);
+                membership.voters.push(*id);
+            }
+            MemberChange::Transfer(id) => state.leader = id.0,
+            MemberChange::Update { id, peer_addresses } => {
+                let member = membership.members.iter_mut().find(|member| member.id == *id);
+                member.ok_or(MemberRefusal::NotFound)?.peer_addresses.clone_from(peer_addresses);
+            }
+        }
+        state.changes.push(change);
+        Ok(state.membership.clone())
     }
 
-    async fn invite(&self, _request: InviteRequest) -> Result<Invite, Refusal> {
-        Err(Refusal::Unsupported("quorate: stands alone"))
+    async fn invite(&self, request: InviteRequest) -> Result<Invite, Refusal> {
+        let mut state = self.state();
+        if let Some(refusal) = state.refusal {
+            return Err(refusal);
+        }
+        let id = format!("{:x}", 0xa0 + state.invites.len());
+        let token = format!("token-{id}");
+        state.invites.push(InviteView { id: id.clone(), expires_in: request.ttl, used_by: None });
+        Ok(Invite { token, id, expires_in: request.ttl })
     }
 
     async fn invites(&self) -> Result<Vec<InviteView>, Refusal> {
-        Ok(Vec::new())
+        Ok(self.state().invites.clone())
     }
 
-    async fn invite_revoke(&self, _id: String) -> Result<bool, Refusal> {
-        Ok(false)
+    async fn invite_revoke(&self, id: String) -> Result<bool, Refusal> {
+        let invites = &mut self.state().invites;
+        let before = invites.len();
+        invites.retain(|invite| invite.id != id);
+        Ok(invites.len() < before)
     }
 
     async fn probe(&self) -> Result<(), Refusal> {
@@ -287,6 +343,8 @@ pub(crate) struct Served {
     pub(crate) metrics: ApiMetrics,
     pub(crate) address: SocketAddr,
     pub(crate) pages: SocketAddr,
+    /// With the local socket.
+    pub(crate) data_dir: TempDir,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) serving: JoinHandle<()>,
 }
@@ -297,29 +355,39 @@ impl Served {
     }
 
     pub(crate) async fn start_with(tls: Option<Tls>) -> Served {
+        Served::start_on("[::1]:0", tls).await
+    }
+
+    pub(crate) async fn start_on(listen: &str, tls: Option<Tls>) -> Served {
         let node = FakeNode::new();
         let metrics = ApiMetrics::new();
-        let listener = TcpListener::bind("[::1]:0").await.unwrap();
+        let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let page_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let pages = page_listener.local_addr().unwrap();
+        let data_dir = tempfile::tempdir().unwrap();
         let (stop, stopped) = oneshot::channel();
         let listeners = Listeners {
             client: vec![ClientListener { listener, tls }],
             metrics: vec![page_listener],
-            local: None,
+            local: Some(bind_local(data_dir.path()).unwrap()),
         };
         let until = async move {
             // A test that is over lets go of the sender.
             drop(stopped.await);
         };
         let serving = tokio::spawn(serve(listeners, node.clone(), metrics.clone(), until));
-        Served { node, metrics, address, pages, stop, serving }
+        Served { node, metrics, address, pages, data_dir, stop, serving }
     }
 
     pub(crate) async fn channel(&self) -> Channel {
         let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
         endpoint.connect().await.unwrap()
+    }
+
+    /// Through the local socket.
+    pub(crate) async fn local(&self) -> Channel {
+        quorate_proto::local::channel(self.data_dir.path()).await.unwrap()
     }
 
     pub(crate) async fn keys(&self) -> pb::kv_client::KvClient<Channel> {

@@ -17,6 +17,11 @@ async fn every_refusal_has_etcds_code_and_text() {
         (Refusal::LeaderChanged, Code::Unavailable, "etcdserver: leader changed"),
         (Refusal::TimedOut, Code::Unavailable, "etcdserver: request timed out"),
         (Refusal::Stopping, Code::Unavailable, "etcdserver: server stopped"),
+        (
+            Refusal::Removed,
+            Code::Unavailable,
+            "quorate: this node was removed from its cluster; ask another member",
+        ),
         (Refusal::Unsupported("not here"), Code::Unimplemented, "not here"),
         (
             Refusal::Store(StoreError::Compacted),
@@ -158,6 +163,27 @@ async fn clients_that_want_a_leader_are_refused_without_one() {
     let status = keys.range(wanting()).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: no leader"));
     keys.range(get("a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_that_want_a_leader_are_not_opened_without_one() {
+    let served = Served::start().await;
+    served.node.state().leader = 0;
+    for wants in ["true", "false"] {
+        let mut watch = Request::new(tokio_stream::pending::<pb::WatchRequest>());
+        watch.metadata_mut().insert("hasleader", wants.parse().unwrap());
+        let watch = pb::watch_client::WatchClient::new(served.channel().await).watch(watch).await.map(|_| ());
+        let mut renewals = Request::new(tokio_stream::pending::<pb::LeaseKeepAliveRequest>());
+        renewals.metadata_mut().insert("hasleader", wants.parse().unwrap());
+        let mut leases = pb::lease_client::LeaseClient::new(served.channel().await);
+        let renewals = leases.lease_keep_alive(renewals).await.map(|_| ());
+        for opened in [watch, renewals] {
+            assert_eq!(opened.is_err(), wants == "true");
+            if let Err(status) = opened {
+                assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: no leader"));
+            }
+        }
+    }
 }
 
 #[tokio::test]

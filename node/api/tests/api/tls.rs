@@ -1,5 +1,6 @@
 //! TLS: who gets in, and that new files are taken up.
 
+use crate::admin::{address_of_its_own, may_invite};
 use crate::node::{Served, put};
 use quorate_api::{Tls, TlsError, TlsFiles};
 use quorate_proto::etcdserverpb as pb;
@@ -8,8 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
-use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+use tonic::{Code, Status};
 
 /// An authority and a folder with what it signed.
 struct Authority {
@@ -48,6 +49,11 @@ async fn put_over_tls(
     trusted: &Authority,
     identity: Option<&Authority>,
 ) -> Result<pb::PutResponse, Status> {
+    let channel = channel_over_tls(served, trusted, identity);
+    KvClient::new(channel).put(put("a", "1")).await.map(tonic::Response::into_inner)
+}
+
+fn channel_over_tls(served: &Served, trusted: &Authority, identity: Option<&Authority>) -> Channel {
     let mut config = ClientTlsConfig::new()
         .domain_name("localhost")
         .ca_certificate(Certificate::from_pem(trusted.issuer.pem()));
@@ -56,8 +62,7 @@ async fn put_over_tls(
         config = config.identity(Identity::from_pem(cert, key));
     }
     let endpoint = Channel::from_shared(format!("https://{}", served.address)).unwrap();
-    let channel = endpoint.tls_config(config).unwrap().connect_lazy();
-    KvClient::new(channel).put(put("a", "1")).await.map(tonic::Response::into_inner)
+    endpoint.tls_config(config).unwrap().connect_lazy()
 }
 
 #[tokio::test]
@@ -73,6 +78,29 @@ async fn only_the_right_authority_gets_in() {
     put_over_tls(&served, &ours, Some(&theirs)).await.expect_err("a stranger's certificate");
     put_over_tls(&served, &theirs, Some(&ours)).await.expect_err("the client does not know this server");
     assert_eq!(served.node.state().proposals, 1);
+}
+
+#[tokio::test]
+async fn a_certificate_from_far_away_may_change_the_cluster() {
+    let Some(ip) = address_of_its_own().await else {
+        eprintln!("skipped: this machine has no address but loopback");
+        return;
+    };
+    let ours = Authority::new();
+    let open = ours.write_server();
+    let certified = TlsFiles {
+        trusted_ca: Some(ours.folder.path().join("ca.pem")),
+        client_cert_auth: true,
+        ..open.clone()
+    };
+    let served = Served::start_on(&format!("{ip}:0"), Some(Tls::open(certified).unwrap())).await;
+    may_invite(channel_over_tls(&served, &ours, Some(&ours))).await.expect("it proved who it is");
+    // Encrypted, but nobody in particular: the node asks for no certificates, so one that is shown is not seen.
+    let served = Served::start_on(&format!("{ip}:0"), Some(Tls::open(open).unwrap())).await;
+    for identity in [None, Some(&ours)] {
+        let status = may_invite(channel_over_tls(&served, &ours, identity)).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied);
+    }
 }
 
 #[tokio::test]
