@@ -33,8 +33,9 @@ pub use reader::{Fetched, Reader};
 pub use record::Record;
 pub use recovery::{Recovered, Tail, recover};
 pub use snapshot_file::{
-    IMAGE_FORMAT, ImageEncoder, ImageFile, ImageHead, ImageReader, ImageWriter, NewestImage, StdRead, images,
-    newest_image, open_image, remove_unfinished_images,
+    IMAGE_FORMAT, ImageEncoder, ImageFile, ImageHead, ImageName, ImageReader, ImageReceiver, ImageSource,
+    ImageWriter, NewestImage, StdRead, images, newest_image, open_image, remove_partial_images,
+    remove_unfinished_images,
 };
 pub use start::Opener;
 pub use writer::{Synced, Writer};

@@ -21,9 +21,9 @@ use survey::FileSeen;
 pub struct Recovered<D: Disk> {
     /// Who wrote it; `None` if the folder holds no log.
     pub identity: Option<Identity>,
-    /// Newest term and vote.
+    /// Newest term and vote; the term at least that of an image that leads the log.
     pub hard_state: HardState,
-    /// Newest membership; `None` if the folder holds no log.
+    /// Newest membership, of log and image; `None` if the folder holds no log.
     pub membership: Option<Membership>,
     /// Last position before the first of `entries`: the image's, or the start of the log.
     pub base: Position,
@@ -33,7 +33,7 @@ pub struct Recovered<D: Disk> {
     pub commit_hint: Index,
     /// This start: one more than any seen.
     pub start: Start,
-    /// Images counted so far.
+    /// Images this node counted so far.
     pub image_number: u64,
     /// What the end of the log is worth.
     pub tail: Tail,
@@ -70,8 +70,8 @@ pub enum Tail {
 /// Reads the log in `wal/`.
 ///
 /// `expected` is who should have written it, if the caller knows; `image` the head of the newest durable
-/// image; `incarnation` a random number for this start. Nothing is written but the removal of half-made
-/// spares.
+/// image, whichever node of the cluster made it; `incarnation` a random number for this start. Nothing is
+/// written but the removal of half-made spares.
 ///
 /// # Errors
 /// Each refusing row of the decision table, or what the disk says.

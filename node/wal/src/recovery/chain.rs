@@ -84,22 +84,19 @@ impl<D: Disk> Recovery<D> {
     }
 }
 
-/// All headers, the image and the caller must name the same node.
+/// All headers and the caller must name the same node. The image may come from another one of the cluster: what is
+/// in it was committed, whoever wrote it down.
 pub(super) fn check_identity(
     chain: &VecDeque<(usize, Header)>,
     expected: Option<Identity>,
     image: Option<&ImageHead>,
 ) -> Result<(), WalError> {
     let newest = chain.back().map(|(_, header)| header.identity);
-    let image_identity = image.map(|image| image.identity);
-    let Some(expected) = expected.or(image_identity).or(newest) else { return Ok(()) };
-    let strange = chain
-        .iter()
-        .map(|(_, header)| header.identity)
-        .chain(image_identity)
-        .find(|found| *found != expected);
-    let Some(found) = strange else { return Ok(()) };
+    let Some(expected) = expected.or(newest) else { return Ok(()) };
+    let in_log = chain.iter().map(|(_, header)| header.identity).find(|found| *found != expected);
+    let in_image = image.map(|image| image.identity).filter(|identity| identity.cluster != expected.cluster);
+    let strange = in_log.map(|found| ("wal", found)).or(in_image.map(|found| ("image", found)));
+    let Some((file, found)) = strange else { return Ok(()) };
     assert_eq!(judge(Finding::OtherIdentity), Ruling::Foreign, "the table says so");
-    let file = if image_identity == Some(found) { "image" } else { "wal" };
     Err(WalError::Foreign { file: file.to_owned(), expected, found })
 }

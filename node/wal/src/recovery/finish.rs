@@ -10,7 +10,7 @@ use crate::pool::Pool;
 use crate::replay::Replay;
 use crate::segment::path_of;
 use crate::snapshot_file::ImageHead;
-use crate::start::Opener;
+use crate::start::{Opener, TailPlace};
 use crate::trim::Live;
 use quorate_types::{HardState, Index, Position, Start};
 use std::collections::VecDeque;
@@ -25,16 +25,18 @@ impl<D: Disk> Recovery<D> {
         let Read { mut replay, identity, live, tail, before } = read;
         let mut reset = None;
         if let Some(image) = image {
-            let known = replay.start;
-            let found = image.start;
-            if found.count > known.count
-                || (found.count == known.count && found.incarnation != known.incarnation)
-            {
-                assert_eq!(judge(Finding::OtherStart), Ruling::OlderIncarnation, "the table says so");
-                let file = path_of(tail.number);
-                return Err(WalError::OlderIncarnation { file, known: found, found: known });
+            if image.identity.node == identity.node {
+                refuse_older(&replay, image, &tail)?;
+                replay.image_number = replay.image_number.max(image.number);
             }
             reset = self.meet_image(&mut replay, image.position);
+            if image.membership.version > replay.membership.version {
+                replay.membership = image.membership.clone();
+            }
+            if reset.is_some() && image.position.term > replay.hard_state.term {
+                // Its entries were committed in that term. A vote in it would have made the term durable here.
+                replay.hard_state = HardState { term: image.position.term, vote: None };
+            }
         }
         let start = Start { count: replay.start.count + 1, incarnation };
         let last = replay.last();
@@ -165,6 +167,17 @@ impl<D: Disk> Recovery<D> {
         }
         Ok(pool)
     }
+}
+
+/// An image that a later life of this node made, or another one, shows that the log is an older copy of itself.
+fn refuse_older(replay: &Replay, image: &ImageHead, tail: &TailPlace) -> Result<(), WalError> {
+    let (known, found) = (replay.start, image.start);
+    if found.count > known.count || (found.count == known.count && found.incarnation != known.incarnation) {
+        assert_eq!(judge(Finding::OtherStart), Ruling::OlderIncarnation, "the table says so");
+        let file = path_of(tail.number);
+        return Err(WalError::OlderIncarnation { file, known: found, found: known });
+    }
+    Ok(())
 }
 
 /// A use number above all seen. A rotation that was cut may have left a unit deep in a file that no

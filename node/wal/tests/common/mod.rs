@@ -127,6 +127,9 @@ impl Model {
         } else {
             self.entries.iter().map(|entry| entry.position).find(|found| found.index == position.index)
         };
+        if known != Some(position) && position.term > model.hard_state.term {
+            model.hard_state = HardState { term: position.term, vote: None };
+        }
         model.base = position;
         model.entries.retain(|entry| known == Some(position) && entry.position.index > position.index);
         model
