@@ -64,6 +64,13 @@ pub enum WalError {
         /// What is wrong there.
         what: &'static str,
     },
+    /// A small file beside the log is not what was written.
+    FileDamaged {
+        /// The file, below the data folder.
+        file: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The span asked for is no longer in the log: an image covers it.
     Trimmed {
         /// First index asked for.
@@ -126,6 +133,11 @@ impl fmt::Display for WalError {
                 f,
                 "image {file} is damaged at byte {offset}: {what}. Restore this node from a snapshot or from its \
                  peers"
+            ),
+            WalError::FileDamaged { file, what } => write!(
+                f,
+                "{file} is damaged: {what}. The card returned other bytes than were written: restore the file, or \
+                 join the cluster anew from an empty folder"
             ),
             WalError::Trimmed { first } => {
                 write!(f, "index {first} is no longer in the log, an image covers it: send the image instead")

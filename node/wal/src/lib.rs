@@ -18,6 +18,7 @@ mod recovery;
 mod replay;
 mod scan;
 mod segment;
+mod small_file;
 mod snapshot_file;
 mod start;
 mod trim;
@@ -32,6 +33,7 @@ pub use pool::{Preparer, Spare, SpareOrder};
 pub use reader::{Fetched, Reader};
 pub use record::Record;
 pub use recovery::{Recovered, Tail, recover};
+pub use small_file::{SMALL_FILE_BYTES_MAX, read_small_file, write_small_file};
 pub use snapshot_file::{
     IMAGE_FORMAT, ImageEncoder, ImageFile, ImageHead, ImageName, ImageReader, ImageReceiver, ImageSource,
     ImageWriter, NewestImage, StdRead, images, newest_image, open_image, remove_partial_images,

@@ -286,6 +286,12 @@ fn apply(names: &mut BTreeMap<String, usize>, change: Change) {
     }
 }
 
+/// The file's name, if it stands in that folder; the data folder itself is the empty path.
+fn name_in<'a>(dir: &str, path: &'a str) -> Option<&'a str> {
+    let name = if dir.is_empty() { path } else { path.strip_prefix(dir)?.strip_prefix('/')? };
+    (!name.contains('/')).then_some(name)
+}
+
 fn missing(operation: &'static str, path: &str) -> DiskError {
     let reason = "not on the simulated card".to_owned();
     DiskError { kind: DiskErrorKind::NotFound, operation, path: path.to_owned(), reason }
@@ -296,9 +302,7 @@ impl Disk for SimDisk {
 
     fn list(&self, dir: &str) -> Result<Vec<String>, DiskError> {
         let inner = self.lock();
-        let inside =
-            |path: &String| path.strip_prefix(dir).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
-        Ok(inner.names.keys().filter_map(inside).collect())
+        Ok(inner.names.keys().filter_map(|path| name_in(dir, path)).map(str::to_owned).collect())
     }
 
     fn open(&self, path: &str) -> Result<SimFile, DiskError> {
@@ -340,7 +344,7 @@ impl Disk for SimDisk {
             let (ours, others): (Vec<_>, Vec<_>) =
                 core::mem::take(&mut inner.changes).into_iter().partition(|change| {
                     let (Change::Name(path, _) | Change::Unname(path) | Change::Rename(path, _)) = change;
-                    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+                    name_in(dir, path).is_some()
                 });
             inner.changes = others;
             for change in ours {
