@@ -6,7 +6,11 @@
 #![deny(unsafe_code)]
 
 pub mod client;
+pub mod cluster;
 pub mod crash;
+pub mod gap;
+pub mod history;
+pub mod keeper;
 pub mod linear;
 pub mod net;
 pub mod process;
@@ -14,3 +18,4 @@ pub mod program;
 pub mod server;
 pub mod skip;
 pub mod suites;
+pub mod trial;

@@ -184,7 +184,8 @@ struct Sighting {
 
 impl Operation {
     /// The value it writes if it takes effect.
-    fn writes(&self) -> Option<Value> {
+    #[must_use]
+    pub fn writes(&self) -> Option<Value> {
         match self.op {
             Op::Put(value) | Op::Swap { value, .. } => Some(value),
             Op::Get | Op::Peek | Op::Delete => None,
@@ -211,6 +212,12 @@ impl Operation {
             Answer::Put | Answer::Swapped | Answer::Deleted(Some(_)) => true,
             Answer::Got(_) | Answer::Kept(_) | Answer::Deleted(None) => false,
         }
+    }
+
+    /// The revision at which it changed the key, if it is known to have.
+    #[must_use]
+    pub fn written_at(&self) -> Option<i64> {
+        self.has_written().then_some(self.told())
     }
 
     /// The revision its answer tells; 0 if none.

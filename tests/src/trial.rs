@@ -1,0 +1,131 @@
+//! A cluster under load with a watch on every member, whatever is done to it; and all that has to hold at the end.
+
+use crate::client::Client;
+use crate::cluster::{Cluster, Shape};
+use crate::history::follow::{Changes, Follower, SENTINEL};
+use crate::history::{Load, Plan};
+use crate::linear::Checked;
+use std::fs::File;
+
+/// One cluster under trial.
+#[derive(Debug)]
+pub struct Trial {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Its clients.
+    pub load: Load,
+    /// Their watches, by member.
+    pub followers: Vec<Follower>,
+    _turn: File,
+}
+
+impl Trial {
+    /// Starts both, and waits for the first writes.
+    ///
+    /// # Panics
+    /// If the cluster does not come up or takes no writes.
+    pub async fn start(shape: Shape, plan: Plan) -> Trial {
+        let turn = turn();
+        let cluster = Cluster::start(shape).await;
+        let endpoints = cluster.endpoints();
+        let load = Load::start(&endpoints, plan);
+        let followers = endpoints.iter().map(|endpoint| Follower::start(endpoint, false)).collect();
+        let trial = Trial { cluster, load, followers, _turn: turn };
+        trial.load.fault("the cluster is whole");
+        trial.load.wait_writes(20).await;
+        trial
+    }
+
+    /// Adds the next spare node and clients of it; it is a learner then.
+    ///
+    /// # Panics
+    /// If it does not become a member.
+    pub async fn add(&mut self) -> usize {
+        let number = self.cluster.add().await;
+        self.load.fault(format!("node {number} added"));
+        number
+    }
+
+    /// Who leads, noted in the timeline.
+    pub async fn leader(&self, why: &str) -> usize {
+        let leader = self.cluster.leader().await;
+        self.load.fault(format!("{why}: node {leader} leads"));
+        leader
+    }
+
+    /// With all faults ended: all members hold the same, the history is linearizable, and every watch saw all of it
+    /// once and in order. Gives back what was checked, and the cluster.
+    ///
+    /// # Panics
+    /// If not so.
+    pub async fn finish(self) -> (Checked, Cluster) {
+        self.load.fault("all is well again");
+        self.load.wait_writes(20).await;
+        let Trial { cluster, load, followers, .. } = self;
+        let history = load.end().await;
+        let checked = history.check();
+        put_sentinel(&cluster).await;
+        let mut seen: Vec<Changes> = Vec::new();
+        for follower in followers {
+            seen.push(follower.end().await);
+        }
+        for changes in &seen {
+            assert!(*changes == seen[0], "two watches saw different changes");
+        }
+        history.check_changes(&seen[0]);
+        let revision = cluster.wait_converged().await;
+        println!("{} changes, all members equal at {revision}", seen[0].len());
+        (checked, cluster)
+    }
+}
+
+async fn put_sentinel(cluster: &Cluster) {
+    cluster
+        .wait("a last write", async || {
+            let through = cluster.members_running().next().expect("a member runs");
+            let mut client: Client = cluster.client(through);
+            client.put(SENTINEL, "").await.is_ok()
+        })
+        .await;
+}
+
+/// One cluster at a time on this machine: on two cores several would only starve each other's timers.
+fn turn() -> File {
+    let path = std::env::temp_dir().join("quorate-cluster-tests.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.expect("the lock file can be opened");
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("one's turn comes");
+    file
+}
+
+/// Makes each of these functions, which take a [`Program`](crate::program::Program), a test of our node, and one of a
+/// real etcd that only runs when asked for (`--ignored`): it proves the harness, not us.
+#[macro_export]
+macro_rules! cluster_tests {
+    ($($name:ident),+ $(,)?) => {
+        mod quorate {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let program = quorate_tests::program::Program::quorated();
+                    match quorate_tests::cluster::missing(&program) {
+                        None => super::$name(program).await,
+                        Some(reason) => eprintln!("skipped: {reason}"),
+                    }
+                }
+            )+
+        }
+        mod etcd {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = "proves the harness on a real etcd"]
+                async fn $name() {
+                    match quorate_tests::program::Program::etcd() {
+                        Some(program) => super::$name(program).await,
+                        None => quorate_tests::skip!("no etcd in /usr/bin, none named by ETCD"),
+                    }
+                }
+            )+
+        }
+    };
+}
