@@ -1,34 +1,53 @@
 //! `quorate`: the tool beside the node. What etcdctl does well (get, put, del, watch, leases, members) it
-//! leaves to etcdctl; it shows a node at a glance, loads and verifies any etcd v3 server, keeps snapshots,
-//! and simulates slow cards.
+//! leaves to etcdctl; it shows a node at a glance, invites and removes members, starts a local cluster, loads
+//! and verifies any etcd v3 server, keeps snapshots, and simulates slow cards.
 
 mod bench;
 mod card;
+mod dev;
+mod invite;
+mod member;
+mod members;
 mod metrics;
+mod reach;
 mod snapshot;
 mod status;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use reach::Reach;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const AFTER_HELP: &str = "\
-Servers are found by --endpoints, then ETCDCTL_ENDPOINTS, then 127.0.0.1:2379. For keys, leases and members
-use etcdctl: it speaks to quorated as it does to etcd.
+Servers are found by --endpoints, then ETCDCTL_ENDPOINTS, then 127.0.0.1:2379. On a node's own board, status,
+invite and member go through the socket in its folder if --data-dir (or QUORATE_DATA_DIR) names it. For keys
+and leases use etcdctl: it speaks to quorated as it does to etcd.
 
 Exit codes: 0 all is well, 1 something failed or a check did not pass, 2 the command line is wrong.";
 
 #[derive(Debug, Parser)]
 #[command(name = "quorate", version, about = "The tool beside quorated, a quorum store for slow cards.", after_help = AFTER_HELP)]
 struct Arguments {
+    /// Data folder of a node on this board: go through its local socket
+    #[arg(long, global = true, env = "QUORATE_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A node at a glance: data, card, memory, alarms
+    /// A node at a glance: role, members, data, card, memory, alarms
     Status(status::StatusArgs),
+    /// Make a one-time token with which a new node may join
+    Invite(invite::InviteArgs),
+    /// List, remove and promote members, choose the leader
+    #[command(subcommand)]
+    Member(member::MemberCommand),
+    /// Start a cluster of nodes on this machine, for trying out
+    Dev(dev::DevArgs),
     /// Load any etcd v3 server and measure it
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -43,8 +62,8 @@ enum Command {
 
 fn main() -> ExitCode {
     // clap itself answers a wrong command line, with exit code 2.
-    let arguments = Arguments::parse();
-    match run(arguments.command) {
+    let (command, reach) = parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match run(command, &reach) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -54,10 +73,20 @@ fn main() -> ExitCode {
     }
 }
 
+fn parse(line: impl IntoIterator<Item = OsString>) -> Result<(Command, Reach), clap::Error> {
+    let matches = Arguments::command().try_get_matches_from(line)?;
+    let arguments = Arguments::from_arg_matches(&matches)?;
+    let reach = Reach::from_matches(arguments.data_dir, &matches)?;
+    Ok((arguments.command, reach))
+}
+
 /// Whether all was well.
-fn run(command: Command) -> Result<bool> {
+fn run(command: Command, reach: &Reach) -> Result<bool> {
     match command {
-        Command::Status(args) => runtime()?.block_on(status::run(&args)),
+        Command::Status(args) => runtime()?.block_on(status::run(&args, reach)),
+        Command::Invite(args) => runtime()?.block_on(invite::run(&args, reach)),
+        Command::Member(command) => runtime()?.block_on(member::run(&command, reach)),
+        Command::Dev(args) => runtime()?.block_on(dev::run(&args, reach)),
         Command::Bench(command) => runtime()?.block_on(bench::run(&command)),
         Command::Snapshot(command) => runtime()?.block_on(snapshot::run(&command)),
         Command::Card(args) => card::run(args).map(|()| true),
@@ -81,7 +110,10 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+
+    fn words(line: &str) -> impl Iterator<Item = OsString> {
+        ["quorate"].into_iter().chain(line.split(' ')).map(OsString::from)
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -92,6 +124,17 @@ mod tests {
     fn lines_people_type_are_understood() {
         for line in [
             "status --endpoints a:1,b:2 --json",
+            "--data-dir d status",
+            "--data-dir d invite --ttl 10m --format token",
+            "invite --endpoints a:1",
+            "invite list --data-dir d --json",
+            "invite revoke 3f2a",
+            "member list --linearizable --endpoints a:1 --json",
+            "member remove n1 --data-dir d",
+            "member promote 8e9e05c52164694d",
+            "member transfer n2 --command-timeout 3s",
+            "dev --nodes 3",
+            "dev --data-dir d --base-port 12379 --nodes 5",
             "bench put --clients 64 --total 1000 --value-size 256 --endpoints http://127.0.0.1:2379",
             "bench put --rate 7 --arrival poisson --duration 60s --device /dev/loop0",
             "bench put --record /r --keys 0",
@@ -103,18 +146,39 @@ mod tests {
             "snapshot restore backup.db --data-dir d --name n1",
             "version",
         ] {
-            let words = ["quorate"].into_iter().chain(line.split(' '));
-            assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
+            if let Err(error) = parse(words(line)) {
+                panic!("{line}: {error}");
+            }
         }
     }
 
     #[test]
     fn mistakes_end_with_code_two() {
-        for line in
-            ["bench put --clients 0", "bench put --device a --card b", "snapshot restore f", "bench", "stat"]
-        {
-            let words = ["quorate"].into_iter().chain(line.split(' '));
-            assert_eq!(Arguments::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        for line in [
+            "bench put --clients 0",
+            "bench put --device a --card b",
+            "snapshot restore f",
+            "bench",
+            "stat",
+            "--data-dir d member list --endpoints a:1",
+            "member remove",
+            "invite --format poem",
+            "invite revoke",
+            "dev --nodes 0",
+            "dev --nodes 17",
+        ] {
+            let Err(error) = parse(words(line)) else { panic!("{line}") };
+            assert_eq!(error.exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn the_way_to_the_node_is_what_the_line_says() {
+        let way = |line| {
+            parse(words(line)).map(|(_, reach)| reach.socket_of).unwrap_or_else(|error| panic!("{error}"))
+        };
+        assert_eq!(way("--data-dir d member list"), Some("d".into()));
+        assert_eq!(way("member list --data-dir d"), Some("d".into()));
+        assert_eq!(way("member list --endpoints a:1"), None);
     }
 }

@@ -18,12 +18,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Asks the client port of `url`, over `channel` where that is TLS.
-    pub(crate) async fn fetch(url: &str, channel: Channel, limit: Duration) -> Result<Metrics> {
+    /// Asks the client port of `url`, over `channel` where that is TLS or, without a URL, the local socket.
+    pub(crate) async fn fetch(url: Option<&str>, channel: Channel, limit: Duration) -> Result<Metrics> {
         let page = async {
-            match url.strip_prefix("http://") {
+            match url.and_then(|url| url.strip_prefix("http://")) {
                 Some(address) => fetch_plain(address).await,
-                None => fetch_over(url, channel).await,
+                None => fetch_over(url.unwrap_or("http://localhost"), channel).await,
             }
         };
         let text = tokio::time::timeout(limit, page).await.context("no answer in time")??;

@@ -1,22 +1,24 @@
 //! `quorate status`: a node at a glance.
 
+use crate::members::{ClusterView, MemberView};
 use crate::metrics::Metrics;
-use anyhow::{Context, Result, anyhow};
+use crate::reach::{Reach, ask};
+use anyhow::Result;
 use clap::Args;
-use quorate_bench::{EndpointArgs, print_status};
+use quorate_bench::EndpointArgs;
 use quorate_proto::etcdserverpb::alarm_request::AlarmAction;
 use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_proto::etcdserverpb::{AlarmRequest, AlarmType, MemberListRequest, StatusRequest};
+use quorate_proto::quorate::MembersRequest;
+use quorate_proto::quorate::admin_client::AdminClient;
 use serde::Serialize;
-use std::future::Future;
 use std::time::{Duration, SystemTime};
 use tonic::transport::Channel;
-use tonic::{Response, Status};
 
 const EXAMPLES: &str = "\
 Examples:
-  quorate status
+  quorate --data-dir /var/lib/quorate status
   quorate status --endpoints node1:2379,node2:2379,node3:2379
   quorate status --json";
 
@@ -43,14 +45,16 @@ struct NodeView {
     member_id: String,
     cluster_id: String,
     release: String,
-    role: &'static str,
+    role: String,
     term: u64,
     index: u64,
     applied: u64,
     revision: i64,
     data_bytes: i64,
     quota_bytes: Option<i64>,
-    members: Vec<String>,
+    members: Vec<MemberView>,
+    /// What the members' number means, and what stands in the way.
+    quorum: Vec<String>,
     alarms: Vec<String>,
     /// What the node says is wrong.
     errors: Vec<String>,
@@ -70,10 +74,20 @@ struct CardView {
     sync_p99_ms: Option<f64>,
 }
 
-/// Asks every endpoint and prints; whether all answered.
-pub(crate) async fn run(args: &StatusArgs) -> Result<bool> {
-    let urls = args.endpoint.urls()?;
-    let views = futures_in_order(urls.iter().map(|url| look(args, url))).await;
+/// Asks the socket or every endpoint and prints; whether all answered.
+pub(crate) async fn run(args: &StatusArgs, reach: &Reach) -> Result<bool> {
+    let views = if reach.socket_of.is_some() {
+        let connected = reach.connect(&args.endpoint).await;
+        vec![look(args, &reach.print(&args.endpoint), None, connected).await]
+    } else {
+        // One after the other: a person asks a handful of nodes, and the dead ones are bounded by timeouts.
+        let mut views = Vec::new();
+        for url in args.endpoint.urls()? {
+            let connected = args.endpoint.connect_to(&url).await;
+            views.push(look(args, &url, Some(&url), connected).await);
+        }
+        views
+    };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&views)?);
     } else {
@@ -84,28 +98,21 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<bool> {
     Ok(views.iter().all(|view| view.error.is_none()))
 }
 
-/// One after the other: a person asks a handful of nodes, and the dead ones are bounded by the timeouts.
-async fn futures_in_order<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut outputs = Vec::new();
-    for future in futures {
-        outputs.push(future.await);
-    }
-    outputs
-}
-
-async fn look(args: &StatusArgs, url: &str) -> NodeView {
-    let mut view = NodeView { endpoint: url.to_owned(), ..NodeView::default() };
-    let channel = match args.endpoint.connect_to(url).await {
+/// `way` is what the view is headed with; `url` there is none for the local socket.
+async fn look(args: &StatusArgs, way: &str, url: Option<&str>, connected: Result<Channel>) -> NodeView {
+    let mut view = NodeView { endpoint: way.to_owned(), ..NodeView::default() };
+    let asked = async {
+        let channel = connected?;
+        ask_status(args, &channel, &mut view).await?;
+        anyhow::Ok(channel)
+    };
+    let channel = match asked.await {
         Ok(channel) => channel,
         Err(error) => {
             view.error = Some(format!("{error:#}"));
             return view;
         }
     };
-    if let Err(error) = ask_status(args, &channel, &mut view).await {
-        view.error = Some(format!("{error:#}"));
-        return view;
-    }
     if let Err(error) = ask_members(args, &channel, &mut view).await {
         view.notes.push(format!("members: {error:#}"));
     }
@@ -119,17 +126,9 @@ async fn look(args: &StatusArgs, url: &str) -> NodeView {
     view
 }
 
-/// One call, bounded in time, its error in words.
-async fn ask<T>(args: &StatusArgs, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T> {
-    let answer = tokio::time::timeout(args.command_timeout, call)
-        .await
-        .with_context(|| format!("no answer within {}", humantime::format_duration(args.command_timeout)))?;
-    answer.map(Response::into_inner).map_err(|status| anyhow!(print_status(&status)))
-}
-
 async fn ask_status(args: &StatusArgs, channel: &Channel, view: &mut NodeView) -> Result<()> {
     let mut client = MaintenanceClient::new(channel.clone());
-    let status = ask(args, client.status(StatusRequest {})).await?;
+    let status = ask(args.command_timeout, client.status(StatusRequest {})).await?;
     let header = status.header.unwrap_or_default();
     view.member_id = format!("{:x}", header.member_id);
     view.cluster_id = format!("{:x}", header.cluster_id);
@@ -138,7 +137,8 @@ async fn ask_status(args: &StatusArgs, channel: &Channel, view: &mut NodeView) -
         leader if leader == header.member_id => "leader",
         _ if status.is_learner => "learner",
         _ => "follower",
-    };
+    }
+    .into();
     view.release = status.version;
     (view.term, view.index, view.applied) = (status.raft_term, status.raft_index, status.raft_applied_index);
     view.data_bytes = status.db_size;
@@ -148,20 +148,22 @@ async fn ask_status(args: &StatusArgs, channel: &Channel, view: &mut NodeView) -
     Ok(())
 }
 
+/// From quorated with how they fare; from any other server of etcd's API who they are.
 async fn ask_members(args: &StatusArgs, channel: &Channel, view: &mut NodeView) -> Result<()> {
+    let mut admin = AdminClient::new(channel.clone());
+    if let Ok(seen) = ask(args.command_timeout, admin.members(MembersRequest::default())).await {
+        view.take_cluster(ClusterView::new(&seen));
+        return Ok(());
+    }
     let mut client = ClusterClient::new(channel.clone());
-    let answer = ask(args, client.member_list(MemberListRequest { linearizable: false })).await?;
+    let request = MemberListRequest { linearizable: false };
+    let answer = ask(args.command_timeout, client.member_list(request)).await?;
     for member in answer.members {
-        if format!("{:x}", member.id) == view.member_id {
+        let member = MemberView::of_etcd(member);
+        if member.id == view.member_id {
             view.name = Some(member.name.clone());
         }
-        let learner = if member.is_learner { " (learner)" } else { "" };
-        view.members.push(format!(
-            "{} {:x} {}{learner}",
-            member.name,
-            member.id,
-            member.client_ur_ls.join(",")
-        ));
+        view.members.push(member);
     }
     Ok(())
 }
@@ -170,7 +172,7 @@ async fn ask_alarms(args: &StatusArgs, channel: &Channel, view: &mut NodeView) -
     let mut client = MaintenanceClient::new(channel.clone());
     let request =
         AlarmRequest { action: AlarmAction::Get.into(), member_id: 0, alarm: AlarmType::None.into() };
-    let answer = ask(args, client.alarm(request)).await?;
+    let answer = ask(args.command_timeout, client.alarm(request)).await?;
     view.alarms = answer
         .alarms
         .iter()
@@ -183,6 +185,17 @@ async fn ask_alarms(args: &StatusArgs, channel: &Channel, view: &mut NodeView) -
 }
 
 impl NodeView {
+    fn take_cluster(&mut self, cluster: ClusterView) {
+        self.quorum = cluster.sentences();
+        // A candidate says more than "no leader known"; both are worth knowing.
+        if cluster.leader_id.is_none() && !cluster.role.is_empty() {
+            self.role = format!("{}, no leader known", cluster.role);
+        }
+        let own = cluster.members.iter().find(|member| member.id == self.member_id);
+        self.name = own.map(|member| member.name.clone());
+        self.members = cluster.members;
+    }
+
     fn take_metrics(&mut self, metrics: &Metrics) {
         const SYNC: &str = "etcd_disk_wal_fsync_duration_seconds";
         let to_ms = |quantile| metrics.quantile(SYNC, quantile).map(|seconds| seconds * 1_000.0);
@@ -229,7 +242,8 @@ impl NodeView {
         if let Some(bytes) = self.resident_bytes {
             lines.push(format!("  memory    {} resident", print_bytes(bytes)));
         }
-        lines.extend(self.members.iter().map(|member| format!("  member    {member}")));
+        lines.extend(self.quorum.iter().map(|sentence| format!("  quorum    {sentence}")));
+        lines.extend(self.members.iter().map(|member| format!("  member    {}", member.line())));
         lines.extend(self.alarms.iter().map(|alarm| format!("  ALARM     {alarm}")));
         lines.extend(self.errors.iter().map(|error| format!("  ERROR     {error}")));
         lines.extend(self.notes.iter().map(|note| format!("  unknown   {note}")));
@@ -287,6 +301,7 @@ pub(crate) fn print_bytes(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_proto::quorate::{Member, MembersResponse};
 
     #[test]
     fn a_node_is_shown_with_what_is_known() {
@@ -295,7 +310,7 @@ mod tests {
             name: Some("n1".into()),
             member_id: "8e".into(),
             cluster_id: "cd".into(),
-            role: "leader",
+            role: "leader".into(),
             release: "3.5.24".into(),
             data_bytes: 1_536,
             quota_bytes: Some(15_360),
@@ -315,6 +330,37 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         assert!(!text.contains("memory"));
+    }
+
+    #[test]
+    fn the_quorum_stands_in_the_view() {
+        let member = |id, name: &str, is_active| Member {
+            id,
+            name: name.into(),
+            is_voter: true,
+            is_active,
+            client_urls: vec![format!("http://{name}:2379")],
+            ..Member::default()
+        };
+        let members =
+            vec![member(0x8e, "n1", Some(true)), member(0x8f, "n2", Some(false)), member(0x90, "n3", None)];
+        let seen = MembersResponse { node_id: 0x8e, leader: 0x8e, members, ..MembersResponse::default() };
+        let mut view = NodeView { member_id: "8e".into(), role: "leader".into(), ..NodeView::default() };
+        view.take_cluster(ClusterView::new(&seen));
+        let text = view.print();
+        for part in [
+            "n1, member 8e of cluster : leader\n",
+            "quorum    3 voters: 1 may fail.\n",
+            "quorum    Voters that do not answer: n2.\n",
+            "member    n1 8e, leader, active; http://n1:2379\n",
+            "member    n2 8f, voter, silent; http://n2:2379\n",
+            "member    n3 90, voter; http://n3:2379\n",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let lost = MembersResponse { leader: 0, role: "candidate".into(), ..seen };
+        view.take_cluster(ClusterView::new(&lost));
+        assert!(view.print().contains(": candidate, no leader known\n"));
     }
 
     #[test]
