@@ -32,11 +32,13 @@ pub trait Hall: Clone + Send + Sync + 'static {
 /// Why a member refuses a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its membership, as of that index, does not hold this node's key: newer than what this node knows, it
+    /// Its membership, as of that index and version, does not hold this node's key: newer than what this node knows, it
     /// was removed; older, the member is behind and will learn.
     NotAMember {
         /// Index of the membership it judged by.
         at: Index,
+        /// Its version: of two memberships the one with the higher is the newer.
+        version: u64,
     },
     /// Another cluster, another protocol version, another node id than the key's: its words.
     Words(String),

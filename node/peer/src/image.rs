@@ -1,5 +1,8 @@
 //! Images in transit: what is offered, where it comes from, where it goes.
 
+pub(crate) mod receive;
+pub(crate) mod send;
+
 use bytes::Bytes;
 use core::fmt;
 use quorate_types::Position;

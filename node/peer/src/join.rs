@@ -1,5 +1,9 @@
 //! Joining: what a new node says, what it is told.
 
+pub(crate) mod answer;
+pub(crate) mod knock;
+mod proof;
+
 use core::fmt;
 use quorate_types::{ClusterId, Index, Membership, NodeId, PeerKey};
 use serde::{Deserialize, Serialize};
@@ -115,21 +119,3 @@ impl fmt::Display for JoinRefusal {
 
 /// Longest a joiner waits for the hall's answer: a dial back, a proposal on the slowest card, and room.
 pub const JOIN_ANSWER_MAX: Duration = Duration::from_secs(60);
-
-/// Joins the cluster the token is of: knocks at its issuer, proves the secret, answers the leader's dial back
-/// on the same socket meanwhile. The socket is the one peers shall reach this node at; it is closed at the end.
-///
-/// # Errors
-/// A sentence for people; `JoinError::is_passing` tells what may simply be tried again.
-///
-/// # Panics
-/// Called outside a tokio runtime.
-pub async fn join(
-    key: &crate::NodeKey,
-    socket: std::net::UdpSocket,
-    token: &crate::Token,
-    details: &JoinDetails,
-) -> Result<JoinAnswer, crate::JoinError> {
-    let _: (&crate::NodeKey, std::net::UdpSocket, &JoinDetails) = (key, socket, details);
-    Err(crate::JoinError::NoAnswer { addresses: token.addresses.clone() })
-}

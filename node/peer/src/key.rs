@@ -2,6 +2,7 @@
 
 use core::fmt;
 use quorate_types::PeerKey;
+use ring::hkdf;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
@@ -60,6 +61,17 @@ impl NodeKey {
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         pair(&self.seed).sign(message).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+    }
+
+    /// What this node's stateless resets are made with: bound to the key, so it outlives restarts.
+    pub(crate) fn reset_secret(&self) -> [u8; 32] {
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"quorate reset 1");
+        let mut secret = [0; 32];
+        salt.extract(&self.seed)
+            .expand(&[b"hmac"], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut secret))
+            .expect("32 bytes are a legal length for HKDF-SHA-256");
+        secret
     }
 
     /// The private key as rustls reads it: PKCS#8, first version (RFC 8410 section 7).
