@@ -5,7 +5,7 @@ pub mod follow;
 mod refusal;
 mod worker;
 
-use crate::linear::{self, Checked, Operation, Outcome};
+use crate::linear::{self, Checked, Op, Operation, Outcome};
 pub use refusal::is_refusal;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -176,6 +176,21 @@ impl History {
         println!("{checked:?}\n{}", report(&self.noted, u64::MAX));
         assert!(checked.answered > 0 && !self.noted.writes.is_empty(), "nothing to judge: {checked:?}");
         checked
+    }
+
+    /// Judges the history as if its serializable reads had been linearizable: with a member cut off that cannot
+    /// pass, so a test can show that the judge is awake.
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn check_peeks_as_gets(&self) -> Result<Checked, linear::Violation> {
+        let mut operations = self.noted.operations.clone();
+        for operation in &mut operations {
+            if operation.op == Op::Peek {
+                operation.op = Op::Get;
+            }
+        }
+        linear::check(&operations)
     }
 
     /// All operations.

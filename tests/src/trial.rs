@@ -3,7 +3,7 @@
 use crate::client::Client;
 use crate::cluster::{Cluster, Shape};
 use crate::history::follow::{Changes, Follower, SENTINEL};
-use crate::history::{Load, Plan};
+use crate::history::{History, Load, Plan};
 use crate::linear::Checked;
 use std::fs::File;
 
@@ -46,6 +46,13 @@ impl Trial {
         number
     }
 
+    /// Clients and a watch on a node that was added.
+    pub fn add_clients(&mut self, number: usize) {
+        let endpoint = self.cluster.endpoint(number);
+        self.load.add_member(&endpoint);
+        self.followers.push(Follower::start(&endpoint, false));
+    }
+
     /// Who leads, noted in the timeline.
     pub async fn leader(&self, why: &str) -> usize {
         let leader = self.cluster.leader().await;
@@ -54,28 +61,32 @@ impl Trial {
     }
 
     /// With all faults ended: all members hold the same, the history is linearizable, and every watch saw all of it
-    /// once and in order. Gives back what was checked, and the cluster.
+    /// once and in order. Gives back what was checked, the cluster and the history.
     ///
     /// # Panics
     /// If not so.
-    pub async fn finish(self) -> (Checked, Cluster) {
+    pub async fn finish(self) -> (Checked, Cluster, History) {
         self.load.fault("all is well again");
         self.load.wait_writes(20).await;
         let Trial { cluster, load, followers, .. } = self;
         let history = load.end().await;
         let checked = history.check();
         put_sentinel(&cluster).await;
+        // A member that was removed shows no end.
+        let members = cluster.endpoints();
         let mut seen: Vec<Changes> = Vec::new();
         for follower in followers {
-            seen.push(follower.end().await);
+            if members.iter().any(|endpoint| endpoint == follower.endpoint()) {
+                seen.push(follower.end().await);
+            }
         }
         for changes in &seen {
             assert!(*changes == seen[0], "two watches saw different changes");
         }
         history.check_changes(&seen[0]);
         let revision = cluster.wait_converged().await;
-        println!("{} changes, all members equal at {revision}", seen[0].len());
-        (checked, cluster)
+        println!("{} changes, {} watches, all members equal at {revision}", seen[0].len(), seen.len());
+        (checked, cluster, history)
     }
 }
 

@@ -176,7 +176,7 @@ impl Cluster {
         match self.shape.program {
             // A network's clients come from elsewhere: only the socket in the folder may change the cluster.
             Program::Quorated(_) => {
-                let said = self.quorate(through, &["member", "remove", &format!("{id:x}")]);
+                let said = self.quorate(through, &["member", "remove", self.name(number)]);
                 assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
             }
             Program::Etcd(_) => {

@@ -26,6 +26,7 @@ pub type Changes = BTreeMap<i64, (Key, Option<Value>)>;
 #[derive(Debug)]
 pub struct Follower {
     endpoint: String,
+    has_leader: bool,
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
 }
@@ -41,12 +42,24 @@ struct Seen {
 }
 
 impl Follower {
-    /// Begins at the first revision of all.
+    /// Begins at the first revision of all; `has_leader` asks to be told when there is none.
     #[must_use]
     pub fn start(endpoint: &str, has_leader: bool) -> Follower {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let task = tokio::spawn(follow(endpoint.to_owned(), has_leader, Arc::clone(&seen)));
-        Follower { endpoint: endpoint.to_owned(), seen, task }
+        Follower { endpoint: endpoint.to_owned(), has_leader, seen, task }
+    }
+
+    /// Where it watches.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether it asked to be told when there is no leader.
+    #[must_use]
+    pub fn has_leader(&self) -> bool {
+        self.has_leader
     }
 
     /// Streams opened so far.
@@ -188,5 +201,50 @@ impl History {
             }
         }
         assert!(by_value.is_empty(), "written by nobody: {by_value:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_proto::mvccpb::{Event, KeyValue};
+
+    fn answer(header: i64, puts: &[(&str, i64)]) -> pb::WatchResponse {
+        let event = |&(key, mod_revision): &(&str, i64)| Event {
+            kv: Some(KeyValue {
+                key: key.to_owned().into(),
+                value: "7".into(),
+                mod_revision,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        pb::WatchResponse {
+            header: Some(pb::ResponseHeader { revision: header, ..Default::default() }),
+            events: puts.iter().map(event).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// What a follower says to these answers on one stream that asked from `asked` on.
+    fn follow_all(asked: i64, answers: Vec<pb::WatchResponse>) -> Result<Seen, String> {
+        let mut seen = Seen::default();
+        for answer in answers {
+            take(&mut seen, answer, asked)?;
+        }
+        Ok(seen)
+    }
+
+    #[test]
+    fn order_is_demanded_and_nothing_twice() {
+        let seen = follow_all(1, vec![answer(3, &[("h/1", 2), ("h/2", 3)]), answer(9, &[("h/1", 7)])]);
+        assert_eq!(seen.unwrap().changes.len(), 3);
+        assert!(follow_all(1, vec![answer(3, &[("h/1", 2)]), answer(3, &[("h/1", 2)])]).is_err());
+        assert!(follow_all(1, vec![answer(3, &[("h/1", 3)]), answer(3, &[("h/1", 2)])]).is_err());
+        assert!(follow_all(5, vec![answer(5, &[("h/1", 4)])]).is_err(), "before what was asked for");
+        assert!(follow_all(1, vec![answer(2, &[("h/1", 3)])]).is_err(), "newer than its header");
+        let canceled = pb::WatchResponse { canceled: true, ..Default::default() };
+        assert!(follow_all(1, vec![canceled]).is_err());
+        assert!(follow_all(1, vec![answer(4, &[("h/1", 2), ("h/end", 4)])]).unwrap().has_ended);
     }
 }
