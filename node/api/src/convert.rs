@@ -268,7 +268,10 @@ fn response_op(outcome: Outcome, seen: &mut Seen) -> Result<pb::ResponseOp, Stat
         | Outcome::LeaseGrant { .. }
         | Outcome::LeaseRevoke
         | Outcome::LeaseExpire { .. }
-        | Outcome::Alarms(_) => return Err(answer_mismatch()),
+        | Outcome::Alarms(_)
+        | Outcome::InviteAdd { .. }
+        | Outcome::InviteTake(_)
+        | Outcome::InviteRevoke { .. } => return Err(answer_mismatch()),
     };
     Ok(pb::ResponseOp { response: Some(response) })
 }
@@ -283,7 +286,10 @@ fn changes_a_key(outcome: &Outcome) -> bool {
         | Outcome::LeaseGrant { .. }
         | Outcome::LeaseRevoke
         | Outcome::LeaseExpire { .. }
-        | Outcome::Alarms(_) => false,
+        | Outcome::Alarms(_)
+        | Outcome::InviteAdd { .. }
+        | Outcome::InviteTake(_)
+        | Outcome::InviteRevoke { .. } => false,
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) fn status_of_store(error: StoreError) -> Status {
         StoreError::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
         StoreError::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
         StoreError::Corrupt => (Code::DataLoss, "etcdserver: corrupt cluster"),
+        StoreError::TooManyInvites => {
+            (Code::ResourceExhausted, "quorate: too many invites stand; revoke one")
+        }
         StoreError::EmptyKey => (Code::InvalidArgument, "etcdserver: key is not provided"),
         StoreError::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
         StoreError::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),

@@ -26,10 +26,9 @@ impl Alarms {
     }
 
     /// Whether the standing alarms allow that command. For damage: nothing but the alarms themselves may
-    /// change. For space: whatever does not grow the store.
+    /// change, and invites, by which a damaged node is replaced. For space: whatever does not grow the store.
     pub(crate) fn allow(&self, command: &Command) -> Result<(), StoreError> {
-        let is_alarm = matches!(command, Command::AlarmRaise { .. } | Command::AlarmClear { .. });
-        if self.stands(AlarmKind::Corrupt) && !is_alarm {
+        if self.stands(AlarmKind::Corrupt) && changes_data(command) {
             return Err(StoreError::Corrupt);
         }
         if self.stands(AlarmKind::NoSpace) && grows(command) {
@@ -52,7 +51,27 @@ fn grows(command: &Command) -> bool {
         | Command::LeaseRevoke(_)
         | Command::LeaseExpire { .. }
         | Command::AlarmRaise { .. }
-        | Command::AlarmClear { .. } => false,
+        | Command::AlarmClear { .. }
+        | Command::InviteAdd { .. }
+        | Command::InviteTake { .. }
+        | Command::InviteRevoke { .. } => false,
+    }
+}
+
+fn changes_data(command: &Command) -> bool {
+    match command {
+        Command::Put(_)
+        | Command::DeleteRange(_)
+        | Command::Txn(_)
+        | Command::Compact(_)
+        | Command::LeaseGrant { .. }
+        | Command::LeaseRevoke(_)
+        | Command::LeaseExpire { .. } => true,
+        Command::AlarmRaise { .. }
+        | Command::AlarmClear { .. }
+        | Command::InviteAdd { .. }
+        | Command::InviteTake { .. }
+        | Command::InviteRevoke { .. } => false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::alarm::Alarms;
 use crate::history::{Record, i64_of};
+use crate::invite::{InviteView, Invites};
 use crate::lease::{LeaseChange, Leases};
 use crate::revision::{EventsPage, EventsSince, Keyspace};
 use crate::txn::{self, Chosen};
@@ -18,6 +19,7 @@ pub struct Store {
     pub(crate) keyspace: Keyspace,
     pub(crate) leases: Leases,
     pub(crate) alarms: Alarms,
+    pub(crate) invites: Invites,
     /// Newest time a command was stamped with.
     pub(crate) time: ClusterTime,
     /// Index of the last entry applied.
@@ -53,6 +55,7 @@ impl Store {
             keyspace: Keyspace::new(),
             leases: Leases::default(),
             alarms: Alarms::default(),
+            invites: Invites::default(),
             time: ClusterTime::default(),
             applied: Index::default(),
             hold: Arc::new(()),
@@ -80,6 +83,17 @@ impl Store {
             }
             Command::AlarmClear { node, kind } => {
                 Ok(Outcome::Alarms(self.alarms.clear(Alarm { node: *node, kind: *kind })))
+            }
+            Command::InviteAdd { hash, ttl_ms } => {
+                let expires = self.time.plus_ms(*ttl_ms);
+                let expires = self.invites.add(*hash, expires, self.time)?;
+                Ok(Outcome::InviteAdd { expires })
+            }
+            Command::InviteTake { hash, key } => {
+                Ok(Outcome::InviteTake(self.invites.take(hash, *key, self.time)))
+            }
+            Command::InviteRevoke { hash } => {
+                Ok(Outcome::InviteRevoke { revoked: self.invites.revoke(hash) })
             }
             Command::Put(_)
             | Command::DeleteRange(_)
@@ -186,6 +200,11 @@ impl Store {
         self.alarms.list()
     }
 
+    /// Standing invites, used and expired ones among them, ordered by hash.
+    pub fn invites(&self) -> impl Iterator<Item = InviteView> + '_ {
+        self.invites.views()
+    }
+
     /// The store's revision; 1 when nothing was ever written.
     #[must_use]
     pub fn revision(&self) -> Revision {
@@ -272,8 +291,12 @@ impl Change<'_> {
                 let ended = self.leases.granted(*id) == Some(*granted) && self.lease_end(*id);
                 Ok(Outcome::LeaseExpire { ended })
             }
-            Command::AlarmRaise { .. } | Command::AlarmClear { .. } => {
-                unreachable!("alarms are applied beside the keys")
+            Command::AlarmRaise { .. }
+            | Command::AlarmClear { .. }
+            | Command::InviteAdd { .. }
+            | Command::InviteTake { .. }
+            | Command::InviteRevoke { .. } => {
+                unreachable!("alarms and invites are applied beside the keys")
             }
         }
     }

@@ -1,10 +1,11 @@
 //! What changes state, as it stands in the log; and what asks for it.
 
+use crate::InviteHash;
 use crate::history::u64_of;
 use crate::lease::{LEASE_BYTES, LEASE_KEY_BYTES};
 use crate::revision::{KEY_BYTES, RECORD_BYTES};
 use alloc::vec::Vec;
-use quorate_types::{ClusterTime, LeaseId, NodeId, ProposalId, Revision};
+use quorate_types::{ClusterTime, LeaseId, NodeId, PeerKey, ProposalId, Revision};
 use serde::{Deserialize, Serialize};
 
 /// A command on its way through the log: who proposed it and when, by the leader's cluster time.
@@ -59,11 +60,30 @@ pub enum Command {
         /// Which.
         kind: AlarmKind,
     },
+    /// Let one node in that shows the secret behind this hash. An invite that stands already stays as it is.
+    InviteAdd {
+        /// Of the public key that the secret makes.
+        hash: InviteHash,
+        /// For how long, in milliseconds of cluster time from when this is applied.
+        ttl_ms: u64,
+    },
+    /// A node showed the secret: the invite is its own from now on, or it is refused.
+    InviteTake {
+        /// Which invite.
+        hash: InviteHash,
+        /// Who came.
+        key: PeerKey,
+    },
+    /// Take an invite back, used or not.
+    InviteRevoke {
+        /// Which invite.
+        hash: InviteHash,
+    },
 }
 
 impl Command {
     /// Logical bytes the command may add to the store, at most: what the hall holds against the quota before
-    /// it proposes (rule 15). Zero for what never grows it.
+    /// it proposes (rule 15). Zero for what never grows it, and for invites, which are bounded in number.
     #[must_use]
     pub fn growth_bytes(&self) -> u64 {
         match self {
@@ -75,7 +95,10 @@ impl Command {
             | Command::LeaseRevoke(_)
             | Command::LeaseExpire { .. }
             | Command::AlarmRaise { .. }
-            | Command::AlarmClear { .. } => 0,
+            | Command::AlarmClear { .. }
+            | Command::InviteAdd { .. }
+            | Command::InviteTake { .. }
+            | Command::InviteRevoke { .. } => 0,
         }
     }
 }

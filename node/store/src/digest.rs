@@ -1,7 +1,7 @@
 //! Checksums over what the store means, not over how far its sweep got.
 //!
 //! Fed in this order: every key's state at the compacted revision, by key; every change from the compacted
-//! revision up to the one asked for, in order; for the whole state also leases, alarms, time. Two nodes at
+//! revision up to the one asked for, in order; for the whole state also leases, alarms, invites, time. Two nodes at
 //! the same applied index have the same (rule 18).
 
 use crate::history::{Record, u64_of};
@@ -143,6 +143,12 @@ impl Store {
             };
             digest.update(&alarm.node.0.to_le_bytes());
             digest.update(&[kind]);
+        }
+        for invite in self.invites.views() {
+            digest.update(&invite.hash);
+            digest.update(&invite.expires.0.to_le_bytes());
+            digest.update(&[u8::from(invite.used_by.is_some())]);
+            digest.update(&invite.used_by.unwrap_or_default().0);
         }
         digest.update(&self.time.0.to_le_bytes());
         digest.finalize()

@@ -21,6 +21,8 @@ pub enum StoreError {
     NoSpace,
     /// The alarm for damage stands.
     Corrupt,
+    /// `limits::INVITE_COUNT_MAX` invites stand, and none is over.
+    TooManyInvites,
     /// A request without a key.
     EmptyKey,
     /// `ignore_value` together with a value.
@@ -46,6 +48,7 @@ impl fmt::Display for StoreError {
             StoreError::LeaseTtlTooLarge => "the lease's time to live is too large",
             StoreError::NoSpace => "the quota is used up",
             StoreError::Corrupt => "the store is marked as damaged",
+            StoreError::TooManyInvites => "too many invites stand; revoke one",
             StoreError::EmptyKey => "the key is empty",
             StoreError::ValueProvided => "a value was given beside ignore_value",
             StoreError::LeaseProvided => "a lease was given beside ignore_lease",

@@ -1,7 +1,7 @@
 //! The whole state as bytes: for images, for backups, for another node (rule 17).
 //!
 //! A stream of frames: length (four bytes, little-endian), then one postcard `Item`. First the small ones
-//! (head, leases, alarms), then the bases by key, then history in order, then the end with a checksum over
+//! (head, leases, alarms, invites), then the bases by key, then history in order, then the end with a checksum over
 //! everything before. Taken in slices while the store lives on: history is only appended to, and an export
 //! holds the sweep, so what was there at the beginning stays as it was.
 
@@ -14,8 +14,8 @@ use crc::Table;
 use quorate_types::{Index, Revision};
 use serde::{Deserialize, Serialize};
 
-/// Number of the frames' format; stands in the head.
-pub const IMAGE_FORMAT: u32 = 1;
+/// Number of the frames' format; stands in the head. Format 1, which knew no invites, is read too.
+pub const IMAGE_FORMAT: u32 = 2;
 
 /// Says what this is, at the very beginning.
 pub(crate) const MAGIC: [u8; 8] = *b"QUORATEI";
@@ -34,6 +34,7 @@ pub(crate) enum Item<'a> {
     #[serde(borrow)]
     Record(RecordItem<'a>),
     End(End),
+    Invite(InviteItem),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,13 @@ pub(crate) struct LeaseItem {
 pub(crate) struct AlarmItem {
     pub(crate) node: u64,
     pub(crate) kind: AlarmKind,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct InviteItem {
+    pub(crate) hash: [u8; 32],
+    pub(crate) expires: u64,
+    pub(crate) used_by: Option<[u8; 32]>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,6 +119,7 @@ enum SmallItem {
     Head(Head),
     Lease(LeaseItem),
     Alarm(AlarmItem),
+    Invite(InviteItem),
 }
 
 enum Place {
@@ -171,6 +180,7 @@ impl Export {
             SmallItem::Head(head) => Item::Head(head),
             SmallItem::Lease(lease) => Item::Lease(lease),
             SmallItem::Alarm(alarm) => Item::Alarm(alarm),
+            SmallItem::Invite(invite) => Item::Invite(invite),
         };
         self.frame(target, &item);
     }
@@ -206,6 +216,13 @@ impl Store {
         small.extend(
             alarms.iter().map(|alarm| SmallItem::Alarm(AlarmItem { node: alarm.node.0, kind: alarm.kind })),
         );
+        small.extend(self.invites.views().map(|invite| {
+            SmallItem::Invite(InviteItem {
+                hash: invite.hash,
+                expires: invite.expires.0,
+                used_by: invite.used_by.map(|key| key.0),
+            })
+        }));
         small.reverse();
         Export {
             hold: Arc::clone(&self.hold),

@@ -6,11 +6,11 @@ use crate::image::{
     BaseItem, End, FRAME_BYTES_MAX, Head, IMAGE_FORMAT, Item, LENGTH_BYTES, MAGIC, RecordItem, length_in,
 };
 use crate::revision::Version;
-use crate::{Alarm, Store};
+use crate::{Alarm, InviteView, Store};
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 use crc::Table;
-use quorate_types::{ClusterTime, Index, LeaseId, NodeId, limits};
+use quorate_types::{ClusterTime, Index, LeaseId, NodeId, PeerKey, limits};
 
 /// Why bytes are no image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,9 @@ impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ImageError::NotAnImage => f.write_str("this is not an image of a store"),
-            ImageError::Format(format) => write!(f, "the image has format {format}, not {IMAGE_FORMAT}"),
+            ImageError::Format(format) => {
+                write!(f, "the image has format {format}, this release reads up to {IMAGE_FORMAT}")
+            }
             ImageError::Malformed => f.write_str("the image does not read"),
             ImageError::Inconsistent => f.write_str("the image contradicts itself"),
             ImageError::Checksum => f.write_str("the image's checksum does not match"),
@@ -180,7 +182,7 @@ impl ImageLoader {
     fn item(&mut self, item: Item<'_>) -> Result<(), ImageError> {
         let stage = match &item {
             Item::Head(_) => Stage::Head,
-            Item::Lease(_) | Item::Alarm(_) => Stage::Small,
+            Item::Lease(_) | Item::Alarm(_) | Item::Invite(_) => Stage::Small,
             Item::Base(_) => Stage::Bases,
             Item::Record(_) => Stage::Records,
             Item::End(_) => Stage::Done,
@@ -209,6 +211,12 @@ impl ImageLoader {
                 self.store.alarms.raise(Alarm { node: NodeId(alarm.node), kind: alarm.kind });
                 Ok(())
             }
+            Item::Invite(invite) => {
+                let expires = ClusterTime(invite.expires);
+                let used_by = invite.used_by.map(PeerKey);
+                let is_sound = self.store.invites.restore(InviteView { hash: invite.hash, expires, used_by });
+                if is_sound { Ok(()) } else { Err(ImageError::Inconsistent) }
+            }
             Item::Base(base) => self.base(&base),
             Item::Record(record) => self.record(&record),
             Item::End(end) => self.end(end),
@@ -219,7 +227,7 @@ impl ImageLoader {
         if head.magic != MAGIC {
             return Err(ImageError::NotAnImage);
         }
-        if head.format != IMAGE_FORMAT {
+        if !(1..=IMAGE_FORMAT).contains(&head.format) {
             return Err(ImageError::Format(head.format));
         }
         if head.revision < 1

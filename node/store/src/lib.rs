@@ -1,4 +1,4 @@
-//! The replicated state: keys with their history, leases, alarms. Same log, same state, on every node.
+//! The replicated state: keys with their history, leases, alarms, invites. Same log, same state, on every node.
 //!
 //! Way in:   Command (decoded from an entry), Read.    Way out: Outcome, Events, export slices.
 //! May touch: memory, within the quota the hall keeps. Must not: clock, log, watchers, random order.
@@ -18,6 +18,7 @@ mod error;
 mod history;
 mod image;
 mod image_load;
+mod invite;
 mod lease;
 mod outcome;
 mod range;
@@ -36,6 +37,7 @@ pub use digest::{Hasher, KeyHash};
 pub use error::StoreError;
 pub use image::{Export, IMAGE_FORMAT};
 pub use image_load::{ImageError, ImageLoader};
+pub use invite::{InviteHash, InviteTaken, InviteView};
 pub use lease::{LeaseChange, LeaseClock, Renewal};
 pub use outcome::{Alarm, Event, EventKind, KeyValue, LeaseView, Outcome, RangeOutcome};
 pub use revision::{EventsPage, EventsSince};

@@ -1,8 +1,8 @@
 //! What applying or reading answers.
 
-use crate::AlarmKind;
+use crate::{AlarmKind, InviteTaken};
 use alloc::{sync::Arc, vec::Vec};
-use quorate_types::{LeaseId, NodeId, Revision};
+use quorate_types::{ClusterTime, LeaseId, NodeId, Revision};
 
 /// One key at one revision. Cloning shares the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,18 @@ pub enum Outcome {
     },
     /// The alarms that were raised or cleared by the command.
     Alarms(Vec<Alarm>),
+    /// An invite stands.
+    InviteAdd {
+        /// Until when it lets somebody in.
+        expires: ClusterTime,
+    },
+    /// What became of an invite that was shown.
+    InviteTake(InviteTaken),
+    /// An invite was taken back.
+    InviteRevoke {
+        /// Whether it stood.
+        revoked: bool,
+    },
 }
 
 /// One standing alarm.

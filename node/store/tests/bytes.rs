@@ -7,7 +7,7 @@ use quorate_store::{
     AlarmKind, COMMAND_FORMAT, Command, Compare, CompareOperator, CompareTarget, DecodeError, DeleteRange,
     ImageError, ImageLoader, KeyRange, Put, RangeRequest, Stamped, Store, Txn, TxnOperation, decode, encode,
 };
-use quorate_types::{ClusterTime, Index, LeaseId, NodeId, ProposalId, Revision};
+use quorate_types::{ClusterTime, Index, LeaseId, NodeId, PeerKey, ProposalId, Revision};
 
 fn stamped(command: Command) -> Stamped {
     let id = ProposalId { node: NodeId(1), incarnation: u64::MAX, number: 300 };
@@ -57,6 +57,9 @@ fn commands() -> Vec<Command> {
         Command::LeaseExpire { id: LeaseId(1), granted: 77 },
         Command::AlarmRaise { node: NodeId(3), kind: AlarmKind::NoSpace },
         Command::AlarmClear { node: NodeId(3), kind: AlarmKind::Corrupt },
+        Command::InviteAdd { hash: [7; 32], ttl_ms: 600_000 },
+        Command::InviteTake { hash: [7; 32], key: PeerKey([9; 32]) },
+        Command::InviteRevoke { hash: [7; 32] },
     ]
 }
 
@@ -70,7 +73,7 @@ fn every_command_comes_back() {
 
 /// The log and images outlive releases: what these bytes mean never changes. A new kind adds a line.
 #[test]
-fn the_bytes_are_those_of_format_one() {
+fn the_bytes_are_those_of_the_golden_file() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut text = String::new();
     for command in commands() {
@@ -80,6 +83,26 @@ fn the_bytes_are_those_of_format_one() {
     }
     text += &format!("image {}\n", hex(&image()));
     assert_eq!(text, include_str!("golden/bytes.txt"), "got:\n{text}");
+}
+
+/// An image of format 1, from before there were invites.
+#[test]
+fn an_image_of_format_one_is_read() {
+    let text = include_str!("golden/image-1.txt").trim();
+    let bytes: Vec<u8> =
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect();
+    let mut loader = ImageLoader::new();
+    loader.push(&bytes).unwrap();
+    let old = loader.finish().unwrap();
+    assert_eq!((old.applied(), old.invites().count()), (Index(8), 0));
+    // The same state of today, but for its invites.
+    let mut today = store();
+    for hash in [[7; 32], [8; 32]] {
+        let revoke = Command::InviteRevoke { hash };
+        today.apply(Index(today.applied().0 + 1), ClusterTime(0), &revoke).outcome.unwrap();
+    }
+    assert_eq!(old.hash_kv(0), today.hash_kv(0));
+    assert_eq!((old.alarms(), old.leases().count()), (today.alarms(), today.leases().count()));
 }
 
 #[test]
@@ -116,7 +139,7 @@ fn nesting_is_bounded_where_the_request_check_bounds_it() {
     assert_eq!(decode(&bomb), Err(DecodeError::TooDeep));
 }
 
-/// A store with all there is in an image: bases, history, leases, alarms.
+/// A store with all there is in an image: bases, history, leases, alarms, invites.
 fn store() -> Store {
     let mut store = Store::new();
     let mut commands = vec![Command::LeaseGrant { id: LeaseId(-5), ttl_seconds: 60 }];
@@ -124,6 +147,8 @@ fn store() -> Store {
     commands.push(Command::DeleteRange(DeleteRange { range: KeyRange::One(b"b".to_vec()), prev_kv: false }));
     commands.push(Command::Compact(Revision(4)));
     commands.push(Command::AlarmRaise { node: NodeId(2), kind: AlarmKind::NoSpace });
+    commands.extend([7, 8].map(|byte| Command::InviteAdd { hash: [byte; 32], ttl_ms: 600_000 }));
+    commands.push(Command::InviteTake { hash: [8; 32], key: PeerKey([9; 32]) });
     for (index, command) in (1..).zip(&commands) {
         store.apply(Index(index), ClusterTime(index), command).outcome.unwrap();
     }
@@ -197,7 +222,7 @@ fn image_of(frames: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn an_image_that_contradicts_itself_is_refused() {
-    // Head, lease, alarm, base of b, records from the compacted revision on, end.
+    // Head, lease, alarm, two invites, base of b, records from the compacted revision on, end.
     let mut frames = frames(&image());
     frames.pop();
     assert_eq!(load(&image_of(&frames)).unwrap().digest(), store().digest(), "the frames as they are");
@@ -215,7 +240,7 @@ fn an_image_that_contradicts_itself_is_refused() {
     };
     let last = frames.len() - 1;
     assert_eq!(swapped(last, last - 1), Some(ImageError::Inconsistent), "revisions fall");
-    assert_eq!(swapped(2, 3), Some(ImageError::Malformed), "an alarm after a base");
+    assert_eq!(swapped(4, 5), Some(ImageError::Malformed), "an invite after a base");
     assert_eq!(swapped(0, 1), Some(ImageError::NotAnImage));
     let twice = |which: usize| {
         let mut frames = frames.clone();
@@ -224,7 +249,8 @@ fn an_image_that_contradicts_itself_is_refused() {
     };
     assert_eq!(twice(0), Some(ImageError::Malformed));
     assert_eq!(twice(1), Some(ImageError::Inconsistent));
-    assert_eq!(twice(3), Some(ImageError::Inconsistent), "keys rise");
+    assert_eq!(twice(3), Some(ImageError::Inconsistent), "an invite stands once");
+    assert_eq!(twice(5), Some(ImageError::Inconsistent), "keys rise");
     assert_eq!(twice(last), Some(ImageError::Inconsistent));
 }
 

@@ -53,6 +53,9 @@ pub const UNPERSISTED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Members of a cluster, learners among them: bounds what a membership costs on disk and wire.
 pub const MEMBER_COUNT_MAX: usize = 16;
 
+/// Invites that stand at once, used and expired ones among them: some 100 bytes each.
+pub const INVITE_COUNT_MAX: usize = 64;
+
 /// Messages in the driver's one queue. Reads and watch requests stand here beside proposals.
 pub const INBOX_COUNT_MAX: usize = 16_384;
 
