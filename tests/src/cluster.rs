@@ -3,6 +3,7 @@
 
 mod ask;
 mod command;
+mod control;
 
 use crate::client::Client;
 use crate::net::Net;
@@ -78,6 +79,8 @@ struct Node {
     client: SocketAddr,
     peer: SocketAddr,
     data_dir: PathBuf,
+    /// Flags of this node only.
+    flags: Vec<String>,
     /// How it found its cluster when it was started first.
     way_in: WayIn,
     /// Whether it is meant to be a member: not before it is added, not after it is removed.
@@ -207,57 +210,6 @@ impl Cluster {
         number
     }
 
-    /// Starts a node again where it was, without waiting.
-    ///
-    /// # Panics
-    /// If it still runs.
-    pub fn spawn(&mut self, number: usize) {
-        let command = self.command(number);
-        self.node_mut(number).process.spawn(command);
-    }
-
-    /// Kills a node: SIGKILL, and gone when this returns.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn kill(&mut self, number: usize) {
-        self.node_mut(number).is_paused = false;
-        self.node_mut(number).process.kill();
-    }
-
-    /// SIGTERM, waits for its end, and starts it again; returns when it serves.
-    ///
-    /// # Panics
-    /// If it does not end or does not come back.
-    pub async fn restart(&mut self, number: usize) {
-        self.node_mut(number).process.terminate();
-        self.spawn(number);
-        self.wait_serves(number).await;
-    }
-
-    /// SIGSTOP.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn pause(&mut self, number: usize) {
-        self.node_mut(number).is_paused = true;
-        self.node(number).process.pause();
-    }
-
-    /// SIGCONT.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn resume(&mut self, number: usize) {
-        self.node_mut(number).is_paused = false;
-        self.node(number).process.resume();
-    }
-
-    /// From now on the node is not meant to be a member; its process is left alone.
-    pub fn forget(&mut self, number: usize) {
-        self.node_mut(number).is_member = false;
-    }
-
     /// The network.
     ///
     /// # Panics
@@ -378,6 +330,7 @@ fn place(number: usize, net: Option<&Net>, folder: &Path) -> Node {
         client,
         peer,
         data_dir,
+        flags: Vec::new(),
         way_in,
         is_member: false,
         is_paused: false,

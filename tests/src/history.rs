@@ -226,3 +226,42 @@ fn report(noted: &Noted, until: u64) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::follow::Changes;
+    use super::*;
+    use crate::linear::{Answer, Held};
+
+    fn operation(op: Op, outcome: Outcome) -> Operation {
+        Operation { client: 0, key: 1, began: 0, ended: 1, op, outcome }
+    }
+
+    fn done(answer: Answer, revision: i64) -> Outcome {
+        Outcome::Done { answer, revision }
+    }
+
+    fn judge(operations: &[Operation], changes: &[(i64, Option<u64>)]) -> bool {
+        let noted = Noted { operations: operations.to_vec(), ..Noted::default() };
+        let changes: Changes = changes.iter().map(|&(revision, value)| (revision, (1, value))).collect();
+        std::panic::catch_unwind(|| History { noted }.check_changes(&changes)).is_ok()
+    }
+
+    #[test]
+    fn a_watch_has_to_agree_with_the_clients() {
+        let put = operation(Op::Put(7), done(Answer::Put, 5));
+        let held = Held { value: 7, revision: 5 };
+        let delete = operation(Op::Delete, done(Answer::Deleted(Some(held)), 6));
+        let both = [put.clone(), delete.clone()];
+        assert!(judge(&both, &[(5, Some(7)), (6, None)]));
+        assert!(!judge(&both, &[(6, None)]), "a put is missing");
+        assert!(!judge(&both, &[(5, Some(7))]), "a delete is missing");
+        assert!(!judge(&both, &[(4, Some(7)), (6, None)]), "at another revision");
+        assert!(!judge(&both, &[(5, Some(7)), (6, None), (8, Some(7))]), "twice");
+        assert!(!judge(&both, &[(5, Some(7)), (6, None), (8, Some(9))]), "written by nobody");
+        let unknown = operation(Op::Put(7), Outcome::Unknown);
+        assert!(judge(std::slice::from_ref(&unknown), &[]) && judge(&[unknown], &[(5, Some(7))]));
+        let refused = operation(Op::Put(7), Outcome::Refused);
+        assert!(judge(std::slice::from_ref(&refused), &[]) && !judge(&[refused], &[(5, Some(7))]));
+    }
+}

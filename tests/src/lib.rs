@@ -18,4 +18,5 @@ pub mod program;
 pub mod server;
 pub mod skip;
 pub mod suites;
+pub mod thief;
 pub mod trial;

@@ -49,7 +49,7 @@ impl Cluster {
                 command.args(["--initial-cluster-token", ETCD_TOKEN]);
             }
         }
-        command.args(&self.shape.flags);
+        command.args(&self.shape.flags).args(&node.flags);
         command
     }
 
