@@ -5,20 +5,24 @@ use crate::background::Background;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk_health::DiskHealth;
-use crate::driver::{Driver, DriverEnd, DriverParts, ImageTrigger};
-use crate::inbox::{Inbound, Inbox};
+use crate::driver::{Driver, DriverEnd, ImageTrigger, Work};
+use crate::fetcher::Fetcher;
+use crate::inbox::{Arrivals, Inbox};
+use crate::links::Links;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::node::{Node, NodeParts};
 use crate::recover::Opened;
 use crate::status::{self, LastWords};
-use crate::wal_worker::WalWorker;
+use crate::wal_worker::{WalParts, WalWorker};
 use prometheus_client::registry::Registry;
 use quorate_api::{API_VERSION, ApiMetrics, NodeStatus};
+use quorate_types::Member;
 use quorate_wal::{ImageHead, RealDisk};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::channel;
 use std::thread::{Builder, JoinHandle};
 use tokio::sync::oneshot;
 
@@ -30,27 +34,38 @@ pub struct Assembly {
     /// Counters of the api, in the node's registry.
     pub api_metrics: ApiMetrics,
     node: Node,
-    driver: DriverParts,
+    driver: Driver,
     wal: WalWorker<RealDisk>,
+    fetcher: Fetcher<RealDisk>,
     background: Background<RealDisk>,
 }
 
+/// What a node is put together from.
+pub struct AssemblyParts {
+    /// What recovery found.
+    pub opened: Opened<RealDisk>,
+    /// How the node wants to be known.
+    pub described: Member,
+    /// The queue to the driver.
+    pub inbox: Inbox,
+    /// The other nodes.
+    pub links: Box<dyn Links>,
+    /// Images counted by this node.
+    pub image_number: Arc<AtomicU64>,
+    /// Where last words go.
+    pub last_words: LastWords,
+    /// What the status page says from the start.
+    pub errors: Vec<String>,
+}
+
 impl Assembly {
-    /// Of what recovery found. `errors` is what the status page says from the start.
+    /// Of its parts.
     #[must_use]
-    pub fn of(
-        config: &Config,
-        opened: Opened,
-        inbox: Inbox,
-        last_words: LastWords,
-        errors: Vec<String>,
-    ) -> Assembly {
-        let mut registry = Registry::default();
-        let metrics = Metrics::register(&mut registry, API_VERSION);
-        let api_metrics = ApiMetrics::new();
-        api_metrics.register(&mut registry);
+    pub fn of(config: &Config, parts: AssemblyParts) -> Assembly {
+        let AssemblyParts { opened, described, inbox, links, image_number, last_words, errors } = parts;
+        let (registry, metrics, api_metrics) = counters();
         let quota_bytes = config.quota_bytes.unwrap_or_else(memory::quota_default);
-        metrics.announce_leader(quota_bytes);
+        metrics.quota_bytes.set(i64::try_from(quota_bytes).unwrap_or(i64::MAX));
         tracing::info!(
             identity = %opened.identity,
             start = opened.start.count,
@@ -58,14 +73,16 @@ impl Assembly {
             quota_bytes,
             "node opened"
         );
-        let (status_source, status_view) = status::channel(first_status(&opened, quota_bytes, errors));
+        let first = first_status(&opened, quota_bytes, errors);
+        let (status, status_view) = status::channel(first, opened.membership.clone());
         let health = Arc::new(DiskHealth::default());
         let (wal_in, wal_out) = channel();
         let (background_in, background_out) = channel();
+        let (fetcher_in, fetcher_out) = channel();
         let image_head = image_head(&opened);
         let node = Node::new(NodeParts {
             identity: opened.identity,
-            membership: opened.membership.clone(),
+            described: described.clone(),
             inbox: inbox.clone(),
             wal: wal_in.clone(),
             status: status_view,
@@ -77,31 +94,43 @@ impl Assembly {
         let background = Background {
             disk: opened.disk,
             image_head,
+            image_number,
             jobs: background_out,
             inbox: inbox.clone(),
             wal: wal_in.clone(),
             health: Arc::clone(&health),
             metrics: metrics.clone(),
         };
-        let wal =
-            WalWorker::new(opened.writer, wal_out, inbox, background_in.clone(), health, metrics.clone());
-        let driver = DriverParts {
+        let wal_parts = WalParts {
+            requests: wal_out,
+            inbox: inbox.clone(),
+            background: background_in.clone(),
+            fetcher: fetcher_in,
+            health,
+            metrics: metrics.clone(),
+        };
+        let driver = Driver {
             identity: opened.identity,
             incarnation: opened.start.incarnation,
+            described,
             clock: Clock::from_base(opened.newest_time),
             core: opened.core,
             applied_term: opened.applied_term,
             store: opened.store,
             quota_bytes,
             auto_compactor: AutoCompactor::new(config.auto_compact),
-            image: ImageTrigger::recovered(opened.log_bytes, opened.image_bytes),
+            image: ImageTrigger::recovered(opened.log_bytes, opened.image_bytes, opened.image_position),
             wal: wal_in,
             background: background_in,
-            status: status_source,
+            links,
+            status,
             last_words,
             metrics,
+            work: Work::default(),
         };
-        Assembly { api_metrics, node, driver, wal, background }
+        let wal = WalWorker::new(opened.writer, wal_parts);
+        let fetcher = Fetcher { jobs: fetcher_out, inbox };
+        Assembly { api_metrics, node, driver, wal, fetcher, background }
     }
 
     /// What the api asks.
@@ -116,16 +145,17 @@ impl Assembly {
     /// What the system says about a new thread.
     pub fn spawn(
         self,
-        inbound: Receiver<Inbound>,
+        arrivals: Arrivals,
     ) -> io::Result<(oneshot::Receiver<DriverEnd>, Vec<JoinHandle<()>>)> {
-        let Assembly { driver, wal, background, .. } = self;
+        let Assembly { driver, wal, fetcher, background, .. } = self;
         let (end_in, end_out) = oneshot::channel();
         let thread = |name: &str| Builder::new().name(name.into()).stack_size(STACK_BYTES);
         let threads = vec![
             thread("background").spawn(move || background.run())?,
+            thread("fetcher").spawn(move || fetcher.run())?,
             thread("wal").spawn(move || wal.run())?,
             thread("driver").spawn(move || {
-                let end = Driver::new(driver).run(&inbound);
+                let end = driver.run(&arrivals);
                 end_in.send(end).ok();
             })?,
         ];
@@ -133,7 +163,16 @@ impl Assembly {
     }
 }
 
-fn image_head(opened: &Opened) -> ImageHead {
+/// All counters, and who counts.
+fn counters() -> (Registry, Metrics, ApiMetrics) {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry, API_VERSION);
+    let api_metrics = ApiMetrics::new();
+    api_metrics.register(&mut registry);
+    (registry, metrics, api_metrics)
+}
+
+fn image_head(opened: &Opened<RealDisk>) -> ImageHead {
     ImageHead {
         identity: opened.identity,
         position: quorate_types::Position::default(),
@@ -144,10 +183,10 @@ fn image_head(opened: &Opened) -> ImageHead {
     }
 }
 
-fn first_status(opened: &Opened, quota_bytes: u64, errors: Vec<String>) -> NodeStatus {
+fn first_status(opened: &Opened<RealDisk>, quota_bytes: u64, errors: Vec<String>) -> NodeStatus {
     NodeStatus {
         identity: opened.identity,
-        leader: opened.identity.node.0,
+        leader: 0,
         term: opened.core.hard_state().term.0,
         committed: opened.core.committed().0,
         applied: opened.store.applied().0,
@@ -156,7 +195,7 @@ fn first_status(opened: &Opened, quota_bytes: u64, errors: Vec<String>) -> NodeS
         bytes_in_use: opened.store.bytes_total(),
         bytes_quota: quota_bytes,
         is_learner: false,
-        role: "leader",
+        role: "follower",
         removed: false,
         voters: opened.membership.voters.clone(),
         learners: opened.membership.learners.clone(),

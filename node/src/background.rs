@@ -4,15 +4,19 @@
 use crate::disk_health::DiskHealth;
 use crate::inbox::{ExportSlice, ExportStart, Inbound, Inbox, Reply};
 use crate::metrics::Metrics;
+use crate::recover::write_seen;
 use crate::wal_worker::WalRequest;
 use core::time::Duration;
 use quorate_api::Refusal;
-use quorate_types::HardState;
+use quorate_store::Store;
 use quorate_types::limits::{IMAGE_TRIGGER_BYTES_MIN, SEGMENT_BYTES};
+use quorate_types::{HardState, Membership, NodeId, Start};
 use quorate_wal::{
     Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError, remove_unfinished_images,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
@@ -40,7 +44,6 @@ const LOG_GROWTH_BYTES_MAX: u64 = 2 * SEGMENT_BYTES;
 const _: () = assert!(PIECE_BYTES < IMAGE_TRIGGER_BYTES_MIN);
 
 /// What the background thread may be told.
-#[derive(Debug)]
 pub enum Job {
     /// Prepare this segment file.
     Spare(SpareOrder),
@@ -52,15 +55,23 @@ pub enum Job {
         start: ExportStart,
         /// Term and vote at its begin.
         hard_state: HardState,
+        /// The members, as far as is committed.
+        membership: Membership,
     },
+    /// Free a state that is no longer needed.
+    Drop(Box<Store>),
+    /// Keep the starts seen of other nodes (protocol.md rule 12).
+    Seen(BTreeMap<NodeId, Start>),
 }
 
 /// The thread's state.
 pub struct Background<D: Disk> {
     /// The card.
     pub disk: D,
-    /// What heads each image, but for its position.
+    /// What heads each image, but for what changes.
     pub image_head: ImageHead,
+    /// Images counted by this node, those of peers among them.
+    pub image_number: Arc<AtomicU64>,
     /// What to do.
     pub jobs: Receiver<Job>,
     /// The driver.
@@ -82,7 +93,16 @@ impl<D: Disk> Background<D> {
             match job {
                 Job::Spare(order) => self.spare(order),
                 Job::GiveBackMemory => quorate_board::give_back_memory(),
-                Job::Image { start, hard_state } => self.image(&start, hard_state),
+                Job::Image { start, hard_state, membership } => self.image(&start, hard_state, membership),
+                Job::Drop(store) => {
+                    drop(store);
+                    quorate_board::give_back_memory();
+                }
+                Job::Seen(seen) => {
+                    if let Err(error) = write_seen(&self.disk, &seen) {
+                        tracing::warn!(%error, "the starts of other nodes could not be kept");
+                    }
+                }
             }
         }
     }
@@ -125,10 +145,10 @@ impl<D: Disk> Background<D> {
         }
     }
 
-    fn image(&mut self, start: &ExportStart, hard_state: HardState) {
-        self.image_head.number += 1;
-        let head = ImageHead { position: start.position, hard_state, ..self.image_head.clone() };
-        let number = head.number;
+    fn image(&mut self, start: &ExportStart, hard_state: HardState, membership: Membership) {
+        let number = 1 + self.image_number.fetch_add(1, Ordering::Relaxed);
+        let head =
+            ImageHead { position: start.position, hard_state, membership, number, ..self.image_head.clone() };
         let export = start.export;
         let inbound = match self.write_image(start, &head) {
             Ok(bytes) => Inbound::ImageDone { export, position: start.position, number, bytes },

@@ -8,6 +8,8 @@ pub use settings::{ConfigError, Settings};
 
 use crate::auto_compact::AutoCompact;
 use quorate_api::TlsFiles;
+use quorate_peer::Token;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// How log lines look.
@@ -32,8 +34,16 @@ pub struct Config {
     pub listen_metrics: Vec<Listen>,
     /// What it tells clients to dial.
     pub advertise_client: Vec<String>,
+    /// Where peers reach this node; none takes the default port on all addresses, if it is free.
+    pub listen_peer: Option<SocketAddr>,
+    /// What it tells peers to dial; empty derives it from where it listens.
+    pub advertise_peer: Vec<String>,
     /// Whether an empty folder may become a new cluster.
     pub new_cluster: bool,
+    /// The token with which an empty folder joins a cluster.
+    pub join: Option<Token>,
+    /// Never becomes a voter by itself.
+    pub stays_learner: bool,
     /// TLS for clients.
     pub tls: Option<TlsFiles>,
     /// Quota in logical bytes; none takes a quarter of the memory.

@@ -1,14 +1,27 @@
-//! The single bounded queue by which anything reaches the driver.
+//! The single bounded queue by which anything reaches the driver. It has two lanes: what the node's own
+//! threads and its peers say goes before what clients ask, so that no flood of requests delays a heartbeat.
 
+use crate::forward::{Change, Forward, Joined, Joiner};
 use crate::pending::OutcomeReply;
 use crate::wal_worker::Appended;
-use quorate_api::{Answer, Read, ReadOutcome, Refusal, WatchCommand};
-use quorate_store::Command;
+use core::time::Duration;
+use quorate_api::{Answer, MemberRefusal, Read, ReadOutcome, Refusal, WatchCommand};
+use quorate_raft::Message;
+use quorate_store::{Command, InviteView, Store};
 use quorate_types::limits::INBOX_COUNT_MAX;
-use quorate_types::{LeaseId, Position};
+use quorate_types::{ClusterTime, Entry, LeaseId, Membership, NodeId, Position};
+use quorate_wal::ImageHead;
 use quorate_watch::{Delivery, StreamId};
-use std::sync::mpsc as thread_mpsc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
+
+/// Messages of peers that may wait. They are sent again when dropped: consensus expects loss.
+const PEER_COUNT_MAX: usize = 8_192;
+
+/// Client messages taken in one turn of the driver: enough to make batches, few enough that a sync's
+/// acknowledgement or a heartbeat never waits long.
+const TURN_CLIENT_COUNT_MAX: usize = 256;
 
 /// What the driver may be told.
 #[derive(Debug)]
@@ -29,6 +42,8 @@ pub enum Inbound {
         /// Who waits.
         reply: Reply<Answer<ReadOutcome>>,
     },
+    /// The invites that stand, and cluster time now.
+    Invites(Reply<(Vec<InviteView>, ClusterTime)>),
     /// A client keeps its lease alive.
     LeaseKeepAlive {
         /// Which.
@@ -87,9 +102,95 @@ pub enum Inbound {
         /// What went wrong.
         reason: String,
     },
+    /// A peer's core says something; the link proved who.
+    Peer {
+        /// Who.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// A peer's hall says something.
+    Forward {
+        /// Who.
+        from: NodeId,
+        /// What.
+        forward: Forward,
+    },
+    /// A span that consensus wanted for a peer, from the log on the card: the position before it, and the
+    /// entries. None if the log no longer has it.
+    Fetched {
+        /// For whom.
+        to: NodeId,
+        /// What.
+        span: Option<(Position, Vec<Entry>)>,
+    },
+    /// A peer has a whole image, up to there, or could not be given it.
+    ImageSent {
+        /// Who.
+        to: NodeId,
+        /// Up to where; none if it failed.
+        position: Option<Position>,
+    },
+    /// An image came from a peer, is durable here, and is loaded beside the running state.
+    ImageInstalled(Box<Installed>),
+    /// Somebody wants to change who belongs.
+    ChangeMembers {
+        /// What.
+        change: Change,
+        /// Who waits.
+        reply: MemberReply,
+    },
+    /// A new node has proved a token to this node and wants to join.
+    Join {
+        /// Who.
+        joiner: Joiner,
+        /// Who waits.
+        reply: JoinReply,
+    },
+    /// The leader dialled a joining node back.
+    DialledBack {
+        /// Which join.
+        ticket: u64,
+        /// What was seen.
+        seen: Result<(), String>,
+    },
+    /// A link to a peer came up or went down.
+    Reachable {
+        /// Who.
+        peer: NodeId,
+        /// Up.
+        is_up: bool,
+    },
+    /// A member says that this node is none, by the membership of that version.
+    NotMember(u64),
     /// Finish what is under way and end.
     Stop,
 }
+
+/// An image of a peer, durable and loaded.
+pub struct Installed {
+    /// Its head.
+    pub head: ImageHead,
+    /// The state in it.
+    pub store: Store,
+    /// Its size as a file.
+    pub bytes: u64,
+}
+
+impl core::fmt::Debug for Installed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Installed")
+            .field("head", &self.head)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who waits for a change of members.
+pub type MemberReply = oneshot::Sender<Result<Membership, MemberRefusal>>;
+
+/// Who waits for a join: the answer, or a sentence for the person at the new node.
+pub type JoinReply = oneshot::Sender<Result<Joined, String>>;
 
 /// Names one running export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,15 +235,53 @@ impl<T> Reply<T> {
 }
 
 /// The sending end.
-#[derive(Debug, Clone)]
-pub struct Inbox(thread_mpsc::SyncSender<Inbound>);
+#[derive(Clone)]
+pub struct Inbox(Arc<Shared>);
+
+/// The driver's end.
+pub struct Arrivals(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    lanes: Mutex<Lanes>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Lanes {
+    /// The node's own threads, and its peers.
+    first: VecDeque<Inbound>,
+    /// Of these, from peers.
+    peer_count: usize,
+    /// Clients.
+    clients: VecDeque<Inbound>,
+    /// The driver has ended.
+    is_closed: bool,
+    /// The driver sleeps.
+    is_waiting: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        // Nothing in here panics while it holds the lock, and a panic ends the process anyway.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, lanes: MutexGuard<'_, Lanes>) {
+        let is_waiting = lanes.is_waiting;
+        drop(lanes);
+        if is_waiting {
+            self.arrived.notify_one();
+        }
+    }
+}
 
 impl Inbox {
     /// The queue's two ends.
     #[must_use]
-    pub fn bounded() -> (Inbox, thread_mpsc::Receiver<Inbound>) {
-        let (sender, receiver) = thread_mpsc::sync_channel(INBOX_COUNT_MAX);
-        (Inbox(sender), receiver)
+    pub fn bounded() -> (Inbox, Arrivals) {
+        let shared = Arc::new(Shared::default());
+        (Inbox(Arc::clone(&shared)), Arrivals(shared))
     }
 
     /// For client work: refused at once when the queue is full.
@@ -150,16 +289,110 @@ impl Inbox {
     /// # Errors
     /// `Overloaded` when full, `Stopping` when the driver has ended.
     pub fn offer(&self, inbound: Inbound) -> Result<(), Refusal> {
-        self.0.try_send(inbound).map_err(|error| match error {
-            thread_mpsc::TrySendError::Full(_) => Refusal::Overloaded,
-            thread_mpsc::TrySendError::Disconnected(_) => Refusal::Stopping,
-        })
+        let mut lanes = self.0.lock();
+        if lanes.is_closed {
+            return Err(Refusal::Stopping);
+        }
+        if lanes.clients.len() >= INBOX_COUNT_MAX {
+            return Err(Refusal::Overloaded);
+        }
+        lanes.clients.push_back(inbound);
+        self.0.wake(lanes);
+        Ok(())
     }
 
-    /// For the node's own threads, which may wait for a place: the driver always drains. False when the
-    /// driver has ended.
+    /// For the node's own threads, whose work in flight is bounded by itself. False when the driver has ended.
     #[must_use]
     pub fn deliver(&self, inbound: Inbound) -> bool {
-        self.0.send(inbound).is_ok()
+        let mut lanes = self.0.lock();
+        let is_open = !lanes.is_closed;
+        if is_open {
+            lanes.first.push_back(inbound);
+        }
+        self.0.wake(lanes);
+        is_open
+    }
+
+    /// For what peers say: dropped when too much waits. False if it was dropped.
+    #[must_use]
+    pub fn hear(&self, inbound: Inbound) -> bool {
+        let mut lanes = self.0.lock();
+        let has_room = !lanes.is_closed && lanes.peer_count < PEER_COUNT_MAX;
+        if has_room {
+            lanes.peer_count += 1;
+            lanes.first.push_back(inbound);
+        }
+        self.0.wake(lanes);
+        has_room
+    }
+}
+
+impl Arrivals {
+    /// Moves what has arrived into `into`, all of the first lane and some of the clients'. If nothing has,
+    /// waits that long at most.
+    pub fn take(&self, into: &mut Vec<Inbound>, wait: Duration) {
+        let mut lanes = self.0.lock();
+        if lanes.first.is_empty() && lanes.clients.is_empty() && !wait.is_zero() {
+            lanes.is_waiting = true;
+            let waited = self.0.arrived.wait_timeout(lanes, wait);
+            lanes = waited.unwrap_or_else(PoisonError::into_inner).0;
+            lanes.is_waiting = false;
+        }
+        into.extend(lanes.first.drain(..));
+        lanes.peer_count = 0;
+        let count = lanes.clients.len().min(TURN_CLIENT_COUNT_MAX);
+        into.extend(lanes.clients.drain(..count));
+    }
+}
+
+impl Drop for Arrivals {
+    /// Whoever still waits in the queue is answered by its reply being dropped.
+    fn drop(&mut self) {
+        let mut lanes = self.0.lock();
+        lanes.is_closed = true;
+        let left = (core::mem::take(&mut lanes.first), core::mem::take(&mut lanes.clients));
+        drop(lanes);
+        drop(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(arrivals: &Arrivals) -> Vec<Inbound> {
+        let mut taken = Vec::new();
+        arrivals.take(&mut taken, Duration::ZERO);
+        taken
+    }
+
+    #[test]
+    fn a_flood_of_clients_does_not_delay_the_card_or_the_peers() {
+        let (inbox, arrivals) = Inbox::bounded();
+        for number in 0..TURN_CLIENT_COUNT_MAX + 7 {
+            inbox.offer(Inbound::ExportEnd(ExportId(u64::try_from(number).unwrap()))).unwrap();
+        }
+        assert!(inbox.deliver(Inbound::WalStopped));
+        let first = take(&arrivals);
+        assert!(matches!(first[0], Inbound::WalStopped));
+        assert_eq!(first.len(), TURN_CLIENT_COUNT_MAX + 1);
+        assert_eq!(take(&arrivals).len(), 7);
+    }
+
+    #[test]
+    fn each_lane_is_bounded() {
+        let (inbox, arrivals) = Inbox::bounded();
+        for _ in 0..INBOX_COUNT_MAX {
+            inbox.offer(Inbound::ExportEnd(ExportId(1))).unwrap();
+        }
+        assert_eq!(inbox.offer(Inbound::Stop).unwrap_err(), Refusal::Overloaded);
+        for _ in 0..PEER_COUNT_MAX {
+            assert!(inbox.hear(Inbound::NotMember(1)));
+        }
+        assert!(!inbox.hear(Inbound::NotMember(1)), "one more of a peer's messages is dropped");
+        assert!(inbox.deliver(Inbound::WalStopped), "the own threads are always heard");
+        drop(arrivals);
+        assert_eq!(inbox.offer(Inbound::Stop).unwrap_err(), Refusal::Stopping);
+        assert!(!inbox.deliver(Inbound::Stop));
     }
 }

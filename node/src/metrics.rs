@@ -221,14 +221,6 @@ impl Metrics {
         self.start_seconds.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
-    /// A node alone leads itself from its start.
-    pub fn announce_leader(&self, quota_bytes: u64) {
-        self.has_leader.set(1);
-        self.is_leader.set(1);
-        self.leader_changes.inc();
-        self.quota_bytes.set(i64::try_from(quota_bytes).unwrap_or(i64::MAX));
-    }
-
     /// Brings what the system knows of the process up to date; called when somebody reads.
     pub fn refresh_process(&self) {
         self.resident_bytes.set(i64::try_from(memory::resident_bytes()).unwrap_or(i64::MAX));

@@ -1,6 +1,7 @@
 //! The node as its clients' sessions see it: the api's `Backend` over the driver's inbox.
 
 use crate::disk_health::DiskHealth;
+use crate::forward::Change;
 use crate::inbox::{ExportStart, Inbound, Inbox, Reply};
 use crate::metrics::Metrics;
 use crate::status::StatusView;
@@ -13,8 +14,9 @@ use quorate_api::{
     Answer, Backend, Invite, InviteRequest, InviteView, MemberChange, MemberRefusal, NodeStatus, Read,
     ReadOutcome, Refusal, WatchCommand, WatchSession,
 };
+use quorate_peer::Token;
 use quorate_store::{Command, Outcome};
-use quorate_types::{Identity, LeaseId, Membership};
+use quorate_types::{Identity, LeaseId, Member, Membership};
 use quorate_wal::{ImageEncoder, ImageHead};
 use quorate_watch::StreamId;
 use std::sync::Arc;
@@ -27,10 +29,12 @@ const WATCH_REQUEST_COUNT_MAX: usize = 64;
 /// Pause before a watch request that found the inbox full is offered again.
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 
-/// Why a node by itself changes no members.
-const STANDS_ALONE: Refusal = Refusal::Unsupported(
-    "quorate: this release runs one node by itself; members cannot be changed. To move it to another board, \
-     save a snapshot and restore it there",
+/// Bytes of an invite's hash that name it to people.
+const INVITE_ID_BYTES: usize = 6;
+
+/// Why a node makes no tokens.
+const NO_PEER_PORT: Refusal = Refusal::Unsupported(
+    "quorate: this node has no peer port, so nobody could join it: the log of its start says why; give --listen-peer",
 );
 
 /// A sync this recent answers a probe: no need to ask the card again.
@@ -51,7 +55,7 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     identity: Identity,
-    membership: Membership,
+    described: Member,
     inbox: Inbox,
     wal: Sender<WalRequest>,
     status: StatusView,
@@ -66,8 +70,8 @@ struct Inner {
 pub struct NodeParts {
     /// Who this is.
     pub identity: Identity,
-    /// The members.
-    pub membership: Membership,
+    /// How this node is known.
+    pub described: Member,
     /// The driver.
     pub inbox: Inbox,
     /// The wal thread, for probes only.
@@ -90,7 +94,7 @@ impl Node {
     pub fn new(parts: NodeParts) -> Node {
         Node(Arc::new(Inner {
             identity: parts.identity,
-            membership: parts.membership,
+            described: parts.described,
             inbox: parts.inbox,
             wal: parts.wal,
             status: parts.status,
@@ -181,7 +185,7 @@ impl Backend for Node {
     }
 
     fn membership(&self) -> Membership {
-        self.0.membership.clone()
+        self.0.status.membership()
     }
 
     async fn propose(&self, command: Command) -> Result<Answer<Outcome>, Refusal> {
@@ -227,33 +231,50 @@ impl Backend for Node {
     }
 
     async fn change_members(&self, change: MemberChange) -> Result<Membership, MemberRefusal> {
-        let membership = &self.0.membership;
-        let is_known = |id| membership.member(id).is_some();
-        match change {
-            MemberChange::Transfer(id) if id == self.0.identity.node => Ok(membership.clone()),
-            MemberChange::Transfer(_) => Err(MemberRefusal::BadTransferee),
-            MemberChange::Remove(id) | MemberChange::Promote(id) | MemberChange::Update { id, .. }
-                if !is_known(id) =>
-            {
-                Err(MemberRefusal::NotFound)
+        let change = match change {
+            MemberChange::Remove(id) => Change::Remove(id),
+            MemberChange::Promote(id) => Change::Promote(id),
+            MemberChange::Transfer(id) => Change::Transfer(id),
+            MemberChange::Update { id, peer_addresses } => {
+                let known = self.membership().member(id).cloned().ok_or(MemberRefusal::NotFound)?;
+                Change::Describe(Member { peer_addresses, ..known })
             }
-            MemberChange::Promote(_) => Err(MemberRefusal::NotLearner),
-            MemberChange::Remove(_) | MemberChange::Update { .. } => {
-                Err(MemberRefusal::Refused(STANDS_ALONE))
-            }
-        }
+        };
+        let (reply, answer) = oneshot::channel();
+        self.0.inbox.offer(Inbound::ChangeMembers { change, reply }).map_err(MemberRefusal::Refused)?;
+        answer.await.unwrap_or(Err(MemberRefusal::Refused(Refusal::Stopping)))
     }
 
-    async fn invite(&self, _request: InviteRequest) -> Result<Invite, Refusal> {
-        Err(STANDS_ALONE)
+    async fn invite(&self, request: InviteRequest) -> Result<Invite, Refusal> {
+        let described = &self.0.described;
+        if described.peer_addresses.is_empty() {
+            return Err(NO_PEER_PORT);
+        }
+        let token = Token::generate(self.0.identity.cluster, described.key, described.peer_addresses.clone())
+            .map_err(|_| Refusal::Unsupported("the system gave no randomness for a token"))?;
+        let hash = token.invite_hash();
+        let ttl_ms = u64::try_from(request.ttl.as_millis()).unwrap_or(u64::MAX);
+        self.propose(Command::InviteAdd { hash, ttl_ms }).await?;
+        Ok(Invite { token: token.print(), id: invite_id(&hash), expires_in: request.ttl })
     }
 
     async fn invites(&self) -> Result<Vec<InviteView>, Refusal> {
-        Ok(Vec::new())
+        let (invites, now) = self.ask(Inbound::Invites).await?;
+        let view = |invite: &quorate_store::InviteView| InviteView {
+            id: invite_id(&invite.hash),
+            expires_in: Duration::from_millis(invite.expires.ms_since(now)),
+            used_by: invite.used_by.map(|key| key.to_string()),
+        };
+        Ok(invites.iter().map(view).collect())
     }
 
-    async fn invite_revoke(&self, _id: String) -> Result<bool, Refusal> {
-        Ok(false)
+    async fn invite_revoke(&self, id: String) -> Result<bool, Refusal> {
+        let (invites, _) = self.ask(Inbound::Invites).await?;
+        let Some(invite) = invites.iter().find(|invite| invite_id(&invite.hash) == id) else {
+            return Ok(false);
+        };
+        let answer = self.propose(Command::InviteRevoke { hash: invite.hash }).await?;
+        Ok(answer.value == Outcome::InviteRevoke { revoked: true })
     }
 
     async fn probe(&self) -> Result<(), Refusal> {
@@ -271,4 +292,9 @@ impl Backend for Node {
         prometheus_client::encoding::text::encode(&mut text, &self.0.registry).ok();
         text
     }
+}
+
+/// What names an invite to people: the head of its hash.
+fn invite_id(hash: &[u8; 32]) -> String {
+    hash.iter().take(INVITE_ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,17 +1,18 @@
 //! Start-up: image and log in, a store and a writer out. Nothing counts before it is durable again.
 
 use crate::config::Config;
-use crate::solo::Solo;
 use core::time::Duration;
+use quorate_peer::{KeyError, NodeKey};
+use quorate_raft::{Config as CoreConfig, Raft, Restored};
 use quorate_store::{DecodeError, ImageError, ImageLoader, Store, decode};
 use quorate_types::{
-    ClusterId, ClusterTime, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId,
-    PeerKey, Start, Term,
+    ClusterTime, Entry, EntryKind, HardState, Identity, Index, Membership, NodeId, Position, Start, Term,
 };
 use quorate_wal::{
-    DiskErrorKind, ImageHead, RealDisk, Recovered, Settings, Tail, WalError, Writer, images, open_image,
-    recover, remove_unfinished_images,
+    Disk, DiskErrorKind, ImageHead, RealDisk, Recovered, Settings, Tail, WalError, Writer, images,
+    open_image, read_small_file, recover, remove_unfinished_images, write_small_file,
 };
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// How long a start waits for the folder: a process that was killed lets go of it only once the system has
@@ -19,24 +20,48 @@ use std::time::Instant;
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 const LOCK_LOOK: Duration = Duration::from_millis(50);
 
+/// The file of this node's key.
+const KEY_PATH: &str = "key";
+
+/// The file of the starts seen of other nodes (protocol.md rule 12).
+const SEEN_PATH: &str = "peers";
+
+/// What the folder holds, read and not yet made durable.
+pub struct Found<D: Disk> {
+    disk: D,
+    loaded: Loaded,
+    recovered: Recovered<D>,
+}
+
+/// What a node begins with that has no log yet: it founds a cluster, or has joined one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Founding {
+    /// Who it is.
+    pub identity: Identity,
+    /// The members as it was told.
+    pub membership: Membership,
+}
+
 /// A node's folder, opened and made durable.
-pub struct Opened {
+pub struct Opened<D: Disk> {
     /// Who this is.
     pub identity: Identity,
     /// This start.
     pub start: Start,
-    /// The members.
+    /// The members, as far as is committed.
     pub membership: Membership,
     /// The card, for the background thread.
-    pub disk: RealDisk,
+    pub disk: D,
     /// The log.
-    pub writer: Writer<RealDisk>,
+    pub writer: Writer<D>,
     /// The state as the newest image has it.
     pub store: Store,
     /// Consensus, with the entries above the image.
-    pub core: Solo,
+    pub core: Raft,
     /// Term at the image's index.
     pub applied_term: Term,
+    /// Position of the newest image, if there is one.
+    pub image_position: Option<Position>,
     /// Size of the newest image.
     pub image_bytes: u64,
     /// Images counted so far.
@@ -73,6 +98,8 @@ pub enum RecoverError {
         /// What is wrong.
         error: ImageError,
     },
+    /// The node's key cannot be read.
+    Key(KeyError),
     /// An entry's bytes are whole and do not decode.
     Entry {
         /// Where.
@@ -87,8 +114,9 @@ impl core::fmt::Display for RecoverError {
         match self {
             RecoverError::Empty { folder } => write!(
                 f,
-                "{folder} holds no node yet. To found a new cluster here, start once with --new-cluster; to go on with \
-                 an existing node, name its folder with --data-dir"
+                "{folder} holds no node yet. To found a new cluster here, start once with --new-cluster; to join one, \
+                 with --join and a token of `quorate invite`; to go on with an existing node, name its folder with \
+                 --data-dir"
             ),
             RecoverError::Folder { folder, reason } => {
                 write!(f, "{folder}: {reason}. Name a folder this user may write with --data-dir")
@@ -98,6 +126,11 @@ impl core::fmt::Display for RecoverError {
                 f,
                 "the image at index {index} does not load: {error}. A newer release may have written it: start that \
                  one, or restore a snapshot into an empty folder"
+            ),
+            RecoverError::Key(error) => write!(
+                f,
+                "the file 'key' in the folder: {error}. It is what the other nodes know this one by: bring it back \
+                 from a copy of the card, or remove the member and join anew from an empty folder"
             ),
             RecoverError::Entry { index, error } => write!(
                 f,
@@ -116,41 +149,14 @@ impl From<WalError> for RecoverError {
     }
 }
 
-/// Opens the folder: recovers what is there, or founds a cluster if it is empty and that was asked for.
+/// Opens the folder itself, made if a node is to begin in it.
 ///
 /// # Errors
-/// See `RecoverError`: each says whose fault it is and what to do.
-pub fn open(config: &Config) -> Result<Opened, RecoverError> {
-    let disk = open_disk(config)?;
-    let Loaded { store, bytes: image_bytes, head, damaged } = load_newest(&disk)?;
-    let head = head.as_ref();
-    let mut recovered = recover(disk.clone(), Settings::default(), None, head, random())?;
-    if recovered.identity.is_none() && head.is_none() {
-        if let Some(error) = damaged.into_iter().next() {
-            return Err(error.into());
-        }
-        if !config.new_cluster {
-            return Err(RecoverError::Empty { folder: config.data_dir.display().to_string() });
-        }
-    } else {
-        for error in damaged {
-            tracing::warn!("{error}; an older image and the log hold everything, so it is passed over");
-        }
-        if config.new_cluster {
-            tracing::info!("the folder belongs to a cluster already: --new-cluster is ignored");
-        }
-    }
-    for line in recovered.report.drain(..) {
-        tracing::info!("{line}");
-    }
-    remove_unfinished_images(&disk)?;
-    begin(config, disk, (store, image_bytes), head, recovered)
-}
-
-fn open_disk(config: &Config) -> Result<RealDisk, RecoverError> {
+/// `Empty` if it is not there, or what the system says.
+pub fn open_disk(config: &Config) -> Result<RealDisk, RecoverError> {
     let folder = &config.data_dir;
-    let is_there = folder.exists();
-    if !is_there && !config.new_cluster {
+    let may_begin = config.new_cluster || config.join.is_some();
+    if !folder.exists() && !may_begin {
         return Err(RecoverError::Empty { folder: folder.display().to_string() });
     }
     let deadline = Instant::now() + LOCK_WAIT;
@@ -168,6 +174,144 @@ fn open_disk(config: &Config) -> Result<RealDisk, RecoverError> {
     }
 }
 
+/// Reads what the folder holds. `incarnation` is random for each start.
+///
+/// # Errors
+/// See `RecoverError`: each says whose fault it is and what to do.
+pub fn look<D: Disk>(disk: D, incarnation: u64) -> Result<Found<D>, RecoverError> {
+    let mut loaded = load_newest(&disk)?;
+    let mut recovered = recover(disk.clone(), Settings::default(), None, loaded.head.as_ref(), incarnation)?;
+    let damaged = core::mem::take(&mut loaded.damaged);
+    if recovered.identity.is_none() && loaded.head.is_none() {
+        if let Some(error) = damaged.into_iter().next() {
+            return Err(error.into());
+        }
+    } else {
+        for error in damaged {
+            tracing::warn!("{error}; an older image and the log hold everything, so it is passed over");
+        }
+    }
+    for line in recovered.report.drain(..) {
+        tracing::info!("{line}");
+    }
+    remove_unfinished_images(&disk)?;
+    Ok(Found { disk, loaded, recovered })
+}
+
+impl<D: Disk> Found<D> {
+    /// Who wrote it; none if no node has begun here.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        self.recovered.identity.or(self.loaded.head.as_ref().map(|head| head.identity))
+    }
+
+    /// The card.
+    #[must_use]
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// Makes what was found durable in a new start of this node, or begins with `founding` in an empty folder.
+    /// `seed` is random: it spreads the election timeouts of the nodes.
+    ///
+    /// # Errors
+    /// See `RecoverError`.
+    ///
+    /// # Panics
+    /// If the folder is empty and nothing is founded.
+    pub fn begin(self, founding: Option<Founding>, seed: u64) -> Result<Opened<D>, RecoverError> {
+        let Found { disk, loaded: Loaded { store, bytes: image_bytes, head, .. }, recovered } = self;
+        let (found, image) = (recovered.identity, head.as_ref());
+        let identity =
+            found.or(image.map(|head| head.identity)).or(founding.as_ref().map(|new| new.identity));
+        let identity = identity.expect("a node begins with what it found or with a founding");
+        // The image's is the newer one if the log ends before it; both are committed.
+        let memberships = [
+            recovered.membership,
+            image.map(|head| head.membership.clone()),
+            founding.map(|new| new.membership),
+        ];
+        let membership = memberships.into_iter().flatten().max_by_key(|membership| membership.version);
+        let membership = membership.unwrap_or_default();
+        let hard_state = hard_state(identity.node, recovered.hard_state, image);
+        let newest_time = check_entries(&recovered.entries)?.max(store.time());
+        let writer = recovered.opener.begin(identity, membership.clone(), hard_state)?;
+        let log_bytes = writer.bytes_since(recovered.base);
+        let restored = Restored {
+            hard_state,
+            membership: membership.clone(),
+            base: recovered.base,
+            entries: recovered.entries,
+            committed: recovered.commit_hint,
+            applied: store.applied(),
+            seen: read_seen(&disk)?,
+        };
+        let config = CoreConfig { node: identity.node, start: recovered.start, seed };
+        Ok(Opened {
+            identity,
+            start: recovered.start,
+            membership,
+            disk,
+            writer,
+            store,
+            core: Raft::restore(config, restored),
+            applied_term: recovered.base.term,
+            image_position: image.map(|head| head.position),
+            image_bytes,
+            image_number: recovered.image_number.max(image.map_or(0, |head| head.number)),
+            log_bytes,
+            newest_time,
+            warning: warning(&recovered.tail),
+        })
+    }
+}
+
+/// The newest term and vote. A peer's image says nothing of this node's vote, but its entries' term was seen.
+fn hard_state(node: NodeId, recovered: HardState, image: Option<&ImageHead>) -> HardState {
+    let own = image.filter(|head| head.identity.node == node).map(|head| head.hard_state);
+    let hard_state = own.filter(|own| own.term > recovered.term).unwrap_or(recovered);
+    let seen = image.map_or(hard_state.term, |head| head.position.term);
+    if seen > hard_state.term { HardState { term: seen, vote: None } } else { hard_state }
+}
+
+/// This node's key, made at its first start.
+///
+/// # Errors
+/// What the card says, or that the file is no key.
+pub fn node_key<D: Disk>(disk: &D) -> Result<NodeKey, RecoverError> {
+    if let Some(bytes) = read_small_file(disk, KEY_PATH)? {
+        return NodeKey::from_bytes(&bytes).map_err(RecoverError::Key);
+    }
+    let key = NodeKey::generate().map_err(RecoverError::Key)?;
+    write_small_file(disk, KEY_PATH, &key.to_bytes())?;
+    Ok(key)
+}
+
+/// The starts seen of other nodes. What cannot be read counts as never seen: it guards against an operator's
+/// mistake, and stands beside the log, not in it.
+fn read_seen<D: Disk>(disk: &D) -> Result<BTreeMap<NodeId, Start>, RecoverError> {
+    let bytes = match read_small_file(disk, SEEN_PATH) {
+        Ok(bytes) => bytes,
+        Err(WalError::Disk(error)) => return Err(WalError::Disk(error).into()),
+        Err(error) => {
+            tracing::warn!(%error, "the record of other nodes' starts is unreadable: it begins anew");
+            None
+        }
+    };
+    let seen = bytes.and_then(|bytes| postcard::from_bytes::<Vec<(NodeId, Start)>>(&bytes).ok());
+    Ok(seen.unwrap_or_default().into_iter().collect())
+}
+
+/// Keeps the starts seen of other nodes for the next start.
+///
+/// # Errors
+/// What the card says; nothing else is lost by it.
+pub fn write_seen<D: Disk>(disk: &D, seen: &BTreeMap<NodeId, Start>) -> Result<(), WalError> {
+    let seen: Vec<(NodeId, Start)> = seen.iter().map(|(node, start)| (*node, *start)).collect();
+    let bytes = postcard::to_allocvec(&seen).expect("plain values always encode into a growing vector");
+    write_small_file(disk, SEEN_PATH, &bytes)
+}
+
 /// What the newest whole image holds.
 struct Loaded {
     store: Store,
@@ -179,7 +323,7 @@ struct Loaded {
 }
 
 /// Loads the newest image that is whole, reading each block once.
-fn load_newest(disk: &RealDisk) -> Result<Loaded, RecoverError> {
+fn load_newest<D: Disk>(disk: &D) -> Result<Loaded, RecoverError> {
     let mut damaged = Vec::new();
     for file in images(disk)? {
         match file.head.and_then(|head| load_image(disk, &file.path).map(|loaded| (head, loaded))) {
@@ -194,8 +338,12 @@ fn load_newest(disk: &RealDisk) -> Result<Loaded, RecoverError> {
     Ok(Loaded { store: Store::new(), bytes: 0, head: None, damaged })
 }
 
-/// The outer result is the card's fault, the inner one that of whoever wrote the image.
-fn load_image(disk: &RealDisk, path: &str) -> Result<Result<(Store, u64), ImageError>, WalError> {
+/// Loads an image into a store; answers its bytes too. The outer result is the card's fault, the inner one that
+/// of whoever wrote the image.
+///
+/// # Errors
+/// As said.
+pub fn load_image<D: Disk>(disk: &D, path: &str) -> Result<Result<(Store, u64), ImageError>, WalError> {
     let mut reader = open_image(disk, path)?;
     let mut loader = ImageLoader::new();
     let mut bytes = 0;
@@ -208,44 +356,6 @@ fn load_image(disk: &RealDisk, path: &str) -> Result<Result<(Store, u64), ImageE
     Ok(loader.finish().map(|store| (store, bytes)))
 }
 
-/// Makes what was recovered durable in a new start of this node, which leads by its own vote.
-fn begin(
-    config: &Config,
-    disk: RealDisk,
-    (store, image_bytes): (Store, u64),
-    image: Option<&ImageHead>,
-    recovered: Recovered<RealDisk>,
-) -> Result<Opened, RecoverError> {
-    let identity = recovered
-        .identity
-        .or(image.map(|head| head.identity))
-        .unwrap_or_else(|| Identity { cluster: ClusterId(random().max(1)), node: NodeId(random().max(1)) });
-    let membership =
-        membership(config, identity, recovered.membership.or(image.map(|head| head.membership.clone())));
-    let term_seen = recovered.hard_state.term.max(image.map_or(Term(0), |head| head.hard_state.term));
-    let hard_state = HardState { term: Term(term_seen.0 + 1), vote: Some(identity.node) };
-    let applied = store.applied();
-    let entries = recovered.entries;
-    let newest_time = check_entries(&entries)?.max(store.time());
-    let writer = recovered.opener.begin(identity, membership.clone(), hard_state)?;
-    let log_bytes = writer.bytes_since(recovered.base);
-    Ok(Opened {
-        identity,
-        start: recovered.start,
-        membership,
-        disk,
-        writer,
-        store,
-        core: Solo::restore(hard_state, identity.node, applied, entries),
-        applied_term: recovered.base.term,
-        image_bytes,
-        image_number: recovered.image_number.max(image.map_or(0, |head| head.number)),
-        log_bytes,
-        newest_time,
-        warning: warning(&recovered.tail),
-    })
-}
-
 /// Decodes every command once, so that applying may rely on it; answers the newest cluster time.
 fn check_entries(entries: &[Entry]) -> Result<ClusterTime, RecoverError> {
     let mut newest = ClusterTime::default();
@@ -254,22 +364,6 @@ fn check_entries(entries: &[Entry]) -> Result<ClusterTime, RecoverError> {
         newest = newest.max(decode(&entry.payload).map_err(fail)?.time);
     }
     Ok(newest)
-}
-
-/// This node under its present name and addresses, alone.
-fn membership(config: &Config, identity: Identity, recovered: Option<Membership>) -> Membership {
-    let member = Member {
-        id: identity.node,
-        name: config.name.clone(),
-        peer_addresses: Vec::new(),
-        client_urls: config.advertise_client.clone(),
-        key: PeerKey::default(),
-        stays_learner: false,
-    };
-    match recovered {
-        Some(membership) if membership.members.len() > 1 => membership,
-        Some(_) | None => Membership::founded_by(member),
-    }
 }
 
 /// What the operator should know of the log's end.
@@ -283,6 +377,8 @@ fn warning(tail: &Tail) -> Option<String> {
     }
 }
 
-fn random() -> u64 {
+/// A number nobody can guess.
+#[must_use]
+pub fn random() -> u64 {
     getrandom::u64().expect("the system has randomness for its processes")
 }

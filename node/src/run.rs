@@ -1,16 +1,26 @@
 //! The life of the process: opens the rooms in order, starts the workers, waits, ends.
 
-use crate::assembly::{Assembly, STACK_BYTES};
+mod begin;
+
+use crate::assembly::{Assembly, AssemblyParts, STACK_BYTES};
 use crate::config::{Config, Listen};
 use crate::driver::DriverEnd;
 use crate::inbox::{Inbound, Inbox};
-use crate::recover::{self, RecoverError};
+use crate::links::Links;
+use crate::peer_port::PeerPort;
+use crate::peering::{NoLinks, PeerEar, QuicLinks};
+use crate::receiver::ImageReceiving;
+use crate::recover::{Opened, RecoverError};
 use crate::status::LastWords;
 use crate::{log, memory};
+use begin::Begun;
 use core::time::Duration;
 use quorate_api::{ClientListener, Listeners, Tls};
-use quorate_wal::{DiskErrorKind, WalError};
+use quorate_peer::{NodeKey, PeerConfig, Peers};
+use quorate_wal::{DiskErrorKind, RealDisk, WalError};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -94,10 +104,14 @@ struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-type StartError = (ExitReason, String);
+pub(crate) type StartError = (ExitReason, String);
 
 fn start(config: &Config) -> Result<Workers, StartError> {
-    let opened = recover::open(config).map_err(|error| (exit_reason(&error), error.to_string()))?;
+    let cannot = |what: &'static str| {
+        move |error: std::io::Error| (ExitReason::CannotStart, format!("{what}: {error}"))
+    };
+    let runtime = runtime().map_err(cannot("the api threads cannot be started"))?;
+    let Begun { opened, key, port } = begin::begin(config, &runtime)?;
     let last_words = LastWords::in_folder(&config.data_dir);
     let mut errors: Vec<String> = Vec::new();
     errors.extend(last_words.take().map(|words| format!("the start before this one ended with: {words}")));
@@ -105,18 +119,19 @@ fn start(config: &Config) -> Result<Workers, StartError> {
     for error in &errors {
         tracing::warn!("{error}");
     }
-    let cannot = |what: &'static str| {
-        move |error: std::io::Error| (ExitReason::CannotStart, format!("{what}: {error}"))
-    };
-    let runtime = runtime().map_err(cannot("the api threads cannot be started"))?;
     let listeners = bind(config, &runtime)?;
-    let (inbox, inbound) = Inbox::bounded();
-    let node = Assembly::of(config, opened, inbox.clone(), last_words, errors);
+    let (inbox, arrivals) = Inbox::bounded();
+    let described = begin::described(config, opened.identity.node, &key, port.as_ref());
+    let image_number = Arc::new(AtomicU64::new(opened.image_number));
+    let links = open_links(&runtime, key, port, &opened, &inbox, &image_number)?;
+    let parts =
+        AssemblyParts { opened, described, inbox: inbox.clone(), links, image_number, last_words, errors };
+    let node = Assembly::of(config, parts);
     let (stop_serving, stop) = oneshot::channel::<()>();
     let stop = async { drop(stop.await) };
     let serving =
         runtime.spawn(quorate_api::serve(listeners, node.backend(), node.api_metrics.clone(), stop));
-    let (driver_end, threads) = node.spawn(inbound).map_err(cannot("a thread cannot be started"))?;
+    let (driver_end, threads) = node.spawn(arrivals).map_err(cannot("a thread cannot be started"))?;
     for listen in &config.listen_client {
         if !listen.tls && !listen.address.ip().is_loopback() {
             tracing::warn!(
@@ -127,6 +142,33 @@ fn start(config: &Config) -> Result<Workers, StartError> {
         tracing::info!(url = listen.url, "serving clients");
     }
     Ok(Workers { runtime, serving, stop_serving, driver_end, inbox, threads })
+}
+
+/// Opens the peer room, if there is a port for it.
+fn open_links(
+    runtime: &Runtime,
+    key: NodeKey,
+    port: Option<PeerPort>,
+    opened: &Opened<RealDisk>,
+    inbox: &Inbox,
+    image_number: &Arc<AtomicU64>,
+) -> Result<Box<dyn Links>, StartError> {
+    let Some(port) = port else { return Ok(Box::new(NoLinks { inbox: inbox.clone() })) };
+    let identity = opened.identity;
+    let receiving =
+        ImageReceiving::new(opened.disk.clone(), identity, Arc::clone(image_number), inbox.clone());
+    let ear = PeerEar { identity, inbox: inbox.clone(), receiving };
+    let config = PeerConfig { key, socket: port.socket, identity, start: opened.start };
+    let _inside = runtime.enter();
+    let peers = Peers::open(config, ear).map_err(|error| (ExitReason::CannotStart, error.to_string()))?;
+    tracing::info!(addresses = ?port.advertise, "listening for peers");
+    let links = QuicLinks {
+        peers,
+        disk: opened.disk.clone(),
+        inbox: inbox.clone(),
+        runtime: runtime.handle().clone(),
+    };
+    Ok(Box::new(links))
 }
 
 impl Workers {
@@ -170,6 +212,7 @@ const fn exit_reason_of(end: DriverEnd) -> ExitReason {
     match end {
         DriverEnd::Stopped => ExitReason::Stopped,
         DriverEnd::CardFailed => ExitReason::CardFailed,
+        DriverEnd::BadData => ExitReason::BadData,
     }
 }
 
@@ -182,14 +225,17 @@ async fn stop_signal() {
     }
 }
 
-fn exit_reason(error: &RecoverError) -> ExitReason {
+pub(crate) fn exit_reason(error: &RecoverError) -> ExitReason {
     match error {
         RecoverError::Empty { .. } | RecoverError::Folder { .. } => ExitReason::BadFolder,
         RecoverError::Wal(WalError::Disk(disk)) if disk.kind == DiskErrorKind::Locked => {
             ExitReason::BadFolder
         }
         RecoverError::Wal(WalError::Disk(_)) => ExitReason::CardFailed,
-        RecoverError::Wal(_) | RecoverError::Image { .. } | RecoverError::Entry { .. } => ExitReason::BadData,
+        RecoverError::Wal(_)
+        | RecoverError::Image { .. }
+        | RecoverError::Entry { .. }
+        | RecoverError::Key(_) => ExitReason::BadData,
     }
 }
 
@@ -225,5 +271,10 @@ fn bind(config: &Config, runtime: &Runtime) -> Result<Listeners, StartError> {
     for one in &config.listen_metrics {
         listeners.metrics.push(listen(one)?);
     }
+    let _inside = runtime.enter();
+    let local = quorate_proto::local::bind(&config.data_dir).map_err(|error| {
+        (ExitReason::CannotStart, format!("the socket for this node's own tools in its folder: {error}"))
+    })?;
+    listeners.local = Some(local);
     Ok(listeners)
 }

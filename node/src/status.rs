@@ -1,28 +1,41 @@
 //! The node at a glance, for whoever asks, without asking the driver; and its last words.
 
 use quorate_api::NodeStatus;
+use quorate_types::Membership;
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 /// The driver's end: it publishes what changed.
 #[derive(Debug)]
-pub struct StatusSource(watch::Sender<NodeStatus>);
+pub struct StatusSource {
+    status: watch::Sender<NodeStatus>,
+    membership: watch::Sender<Membership>,
+}
 
 /// Anybody's end.
 #[derive(Debug, Clone)]
-pub struct StatusView(watch::Receiver<NodeStatus>);
+pub struct StatusView {
+    status: watch::Receiver<NodeStatus>,
+    membership: watch::Receiver<Membership>,
+}
 
 /// Both ends, from that beginning.
 #[must_use]
-pub fn channel(status: NodeStatus) -> (StatusSource, StatusView) {
-    let (sender, receiver) = watch::channel(status);
-    (StatusSource(sender), StatusView(receiver))
+pub fn channel(status: NodeStatus, membership: Membership) -> (StatusSource, StatusView) {
+    let (status_in, status) = watch::channel(status);
+    let (membership_in, membership) = watch::channel(membership);
+    (StatusSource { status: status_in, membership: membership_in }, StatusView { status, membership })
 }
 
 impl StatusSource {
     /// Changes what is seen.
     pub fn update(&self, change: impl FnOnce(&mut NodeStatus)) {
-        self.0.send_modify(change);
+        self.status.send_modify(change);
+    }
+
+    /// The members have changed.
+    pub fn set_membership(&self, membership: &Membership) {
+        self.membership.send_replace(membership.clone());
     }
 }
 
@@ -30,7 +43,13 @@ impl StatusView {
     /// A copy of it.
     #[must_use]
     pub fn get(&self) -> NodeStatus {
-        self.0.borrow().clone()
+        self.status.borrow().clone()
+    }
+
+    /// The members as this node has them in force.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        self.membership.borrow().clone()
     }
 }
 

@@ -6,12 +6,13 @@
 
 use crate::background::Job;
 use crate::disk_health::DiskHealth;
+use crate::fetcher::FetchJob;
 use crate::inbox::{Inbound, Inbox, Reply};
 use crate::metrics::Metrics;
-use crate::solo::AppendAck;
 use core::time::Duration;
+use quorate_raft::{Append, AppendNumber, Fetch, LogChange};
+use quorate_types::Position;
 use quorate_types::limits::{BATCH_BYTES_MAX, BATCH_ENTRY_COUNT_MAX, IMAGE_TRIGGER_BYTES_MIN, SEGMENT_BYTES};
-use quorate_types::{Entry, Index, Position};
 use quorate_wal::{Batch, Disk, Record, Spare, WalError, Writer};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -33,18 +34,18 @@ const SEAL_IDLE: Duration = Duration::from_secs(10);
 /// After a spare could not be made, the time until the next is tried.
 const SPARE_RETRY: Duration = Duration::from_secs(60);
 
+/// Payload bytes of one request to append: half a batch, so that two always fit.
+const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
+
 /// What the wal thread may be told.
 #[derive(Debug)]
 pub enum WalRequest {
-    /// Entries to make durable, in order.
-    Append {
-        /// They follow what was appended before.
-        entries: Vec<Entry>,
-        /// Written beside them.
-        commit_hint: Index,
-    },
+    /// Records to make durable, in order.
+    Append(AppendRequest),
     /// Answer once a sync has completed.
     Probe(Reply<()>),
+    /// A peer needs a span of the log that memory no longer holds.
+    Fetch(Fetch),
     /// An image is durable: the log up to there may be forgotten.
     Trim {
         /// The image's position.
@@ -62,11 +63,56 @@ pub enum WalRequest {
     Stop,
 }
 
-/// That a batch is durable.
+/// A part of consensus's durable work, small enough for one batch.
+#[derive(Debug, Default)]
+pub struct AppendRequest {
+    records: Vec<Record>,
+    bytes: usize,
+    entry_count: usize,
+    /// The append that is durable with it; none if more of it follows.
+    number: Option<AppendNumber>,
+}
+
+impl AppendRequest {
+    /// Cuts an append into parts that fit a batch each; its acknowledgement comes with the last. A power cut
+    /// between two of them leaves a prefix of the entries, which is as good as any.
+    #[must_use]
+    pub fn parts_of(append: Append) -> Vec<AppendRequest> {
+        let mut parts = Vec::new();
+        let mut part = AppendRequest::default();
+        part.records.extend(append.hard_state.map(Record::HardState));
+        part.records.extend(append.membership.map(Record::Membership));
+        match append.change {
+            LogChange::None => {}
+            LogChange::Truncate { last, leader_term } => {
+                part.records.push(Record::Truncate { last, leader_term });
+            }
+            LogChange::Reset { position } => part.records.push(Record::Reset { position }),
+        }
+        for entry in append.entries {
+            let bytes = entry.payload.len();
+            let is_full = part.bytes + bytes > REQUEST_BYTES_MAX || part.entry_count == BATCH_ENTRY_COUNT_MAX;
+            if is_full && part.entry_count > 0 {
+                parts.push(core::mem::take(&mut part));
+            }
+            part.bytes += bytes;
+            part.entry_count += 1;
+            part.records.push(Record::Entry(entry));
+        }
+        if part.entry_count > 0 {
+            part.records.push(Record::CommitHint(append.committed));
+        }
+        part.number = Some(append.number);
+        parts.push(part);
+        parts
+    }
+}
+
+/// That appends are durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
-    /// Up to where.
-    pub ack: AppendAck,
+    /// All up to this one; none if the batch ends within one.
+    pub number: Option<AppendNumber>,
     /// Bytes this start has written to the log.
     pub bytes_written: u64,
 }
@@ -75,8 +121,12 @@ pub struct Appended {
 pub struct WalWorker<D: Disk> {
     writer: Writer<D>,
     requests: Receiver<WalRequest>,
+    gathered: Gathered,
+    /// Did not fit the batch: opens the next.
+    held: Option<WalRequest>,
     inbox: Inbox,
     background: Sender<Job>,
+    fetcher: Sender<FetchJob<D>>,
     health: Arc<DiskHealth>,
     metrics: Metrics,
     /// What of the writer's own counts the metrics have.
@@ -89,10 +139,28 @@ pub struct WalWorker<D: Disk> {
     spare_after: Option<Instant>,
 }
 
+/// Whom a wal worker works with.
+pub struct WalParts<D: Disk> {
+    /// What it is told.
+    pub requests: Receiver<WalRequest>,
+    /// The driver.
+    pub inbox: Inbox,
+    /// The background thread, for new segments.
+    pub background: Sender<Job>,
+    /// The thread that reads spans back.
+    pub fetcher: Sender<FetchJob<D>>,
+    /// What the syncs say.
+    pub health: Arc<DiskHealth>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
 /// Whether the thread goes on.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It does.
     Continue,
+    /// It was asked to stop, and has told the driver.
     Stop,
 }
 
@@ -100,10 +168,8 @@ enum Next {
 #[derive(Default)]
 struct Gathered {
     batch: Batch,
-    entries: usize,
     bytes: usize,
-    last: Option<Position>,
-    commit_hint: Index,
+    number: Option<AppendNumber>,
     probes: Vec<Reply<()>>,
     trim: Option<Position>,
     stop: bool,
@@ -111,30 +177,33 @@ struct Gathered {
 
 impl Gathered {
     fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES_MAX / 2 || self.entries >= BATCH_ENTRY_COUNT_MAX
+        self.bytes >= REQUEST_BYTES_MAX || self.batch.entry_count() >= BATCH_ENTRY_COUNT_MAX
     }
 
-    fn is_empty(&self) -> bool {
-        self.last.is_none() && self.probes.is_empty()
+    fn needs_sync(&self) -> bool {
+        !self.batch.is_empty() || !self.probes.is_empty()
+    }
+
+    fn has_room(&self, request: &AppendRequest) -> bool {
+        self.batch.is_empty()
+            || (self.bytes + request.bytes <= REQUEST_BYTES_MAX
+                && self.batch.entry_count() + request.entry_count <= BATCH_ENTRY_COUNT_MAX)
     }
 }
 
 impl<D: Disk> WalWorker<D> {
     /// Around an opened log.
     #[must_use]
-    pub fn new(
-        writer: Writer<D>,
-        requests: Receiver<WalRequest>,
-        inbox: Inbox,
-        background: Sender<Job>,
-        health: Arc<DiskHealth>,
-        metrics: Metrics,
-    ) -> WalWorker<D> {
+    pub fn new(writer: Writer<D>, parts: WalParts<D>) -> WalWorker<D> {
+        let WalParts { requests, inbox, background, fetcher, health, metrics } = parts;
         WalWorker {
             writer,
             requests,
+            gathered: Gathered::default(),
+            held: None,
             inbox,
             background,
+            fetcher,
             health,
             metrics,
             bytes_counted: 0,
@@ -148,29 +217,16 @@ impl<D: Disk> WalWorker<D> {
     /// Runs until told to stop or until the card fails; tells the driver either way.
     pub fn run(mut self) {
         self.ask_for_spares();
-        let mut is_sealed = false;
-        let mut held: Option<WalRequest> = None;
         loop {
-            let mut gathered = Gathered::default();
-            let first = held.take().map_or_else(|| self.wait(is_sealed), Ok);
-            match first {
-                Ok(request) => held = self.take_in(&mut gathered, request),
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.seal() {
-                        return self.fail(&error);
-                    }
-                    is_sealed = true;
-                    continue;
+            let worked = match self.wait() {
+                Ok(()) => self.make_durable(),
+                Err(RecvTimeoutError::Timeout) => self.seal().map(|()| Next::Continue),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.gathered.stop = true;
+                    self.make_durable()
                 }
-                Err(RecvTimeoutError::Disconnected) => gathered.stop = true,
-            }
-            if held.is_none() && !gathered.is_empty() {
-                held = self.gather(&mut gathered);
-            }
-            if !gathered.is_empty() {
-                is_sealed = false;
-            }
-            match self.make_durable(gathered) {
+            };
+            match worked {
                 Ok(Next::Continue) => {}
                 Ok(Next::Stop) => return,
                 Err(error) => return self.fail(&error),
@@ -178,38 +234,49 @@ impl<D: Disk> WalWorker<D> {
         }
     }
 
-    fn wait(&self, is_sealed: bool) -> Result<WalRequest, RecvTimeoutError> {
-        if is_sealed {
-            self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            self.requests.recv_timeout(SEAL_IDLE)
+    /// Waits for work and gathers it.
+    fn wait(&mut self) -> Result<(), RecvTimeoutError> {
+        let first = match self.held.take() {
+            Some(held) => held,
+            None if self.writer.is_sealed() => {
+                self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected)?
+            }
+            None => self.requests.recv_timeout(SEAL_IDLE)?,
+        };
+        self.take_in(first);
+        if self.gathered.needs_sync() {
+            let deadline = self.linger().map(|linger| Instant::now() + linger);
+            self.gather(deadline);
         }
+        Ok(())
     }
 
-    /// Takes what has arrived, lingers, and takes what arrived meanwhile. Answers a request that has to
-    /// wait for the next batch.
-    fn gather(&mut self, gathered: &mut Gathered) -> Option<WalRequest> {
-        let deadline = self.linger().map(|linger| Instant::now() + linger);
-        loop {
-            if gathered.is_full() || gathered.stop {
-                return None;
-            }
+    /// Takes what has arrived, lingers, and takes what arrived meanwhile.
+    fn gather(&mut self, deadline: Option<Instant>) {
+        while self.held.is_none() && !self.gathered.is_full() && !self.gathered.stop {
             let request = match (self.requests.try_recv(), deadline) {
                 (Ok(request), _) => request,
-                (Err(_), None) => return None,
+                (Err(_), None) => return,
                 (Err(_), Some(deadline)) => {
                     let rest = deadline.saturating_duration_since(Instant::now());
                     match self.requests.recv_timeout(rest) {
                         Ok(request) => request,
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
                     }
                 }
             };
-            let held = self.take_in(gathered, request);
-            if held.is_some() {
-                return held;
-            }
+            self.take_in(request);
         }
+    }
+
+    /// Gathers what waits, without waiting: for a simulator, which is the thread. True if a write or a sync
+    /// is due.
+    pub fn gather_waiting(&mut self) -> bool {
+        if let Some(held) = self.held.take() {
+            self.take_in(held);
+        }
+        self.gather(None);
+        self.gathered.needs_sync() || self.gathered.stop || self.gathered.trim.is_some()
     }
 
     fn linger(&self) -> Option<Duration> {
@@ -217,29 +284,26 @@ impl<D: Disk> WalWorker<D> {
         (linger >= LINGER_MIN).then_some(linger.min(LINGER_MAX))
     }
 
-    /// Adds a request to the batch; gives it back if the batch has no room for it.
-    fn take_in(&mut self, gathered: &mut Gathered, request: WalRequest) -> Option<WalRequest> {
+    /// Adds a request to the batch, or holds it for the next one if this one has no room for it.
+    fn take_in(&mut self, request: WalRequest) {
         match request {
-            WalRequest::Append { entries, commit_hint } => {
-                let bytes = entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
-                let is_first = gathered.last.is_none();
-                let count = gathered.entries + entries.len();
-                if !is_first
-                    && (gathered.bytes + bytes > BATCH_BYTES_MAX / 2 || count > BATCH_ENTRY_COUNT_MAX)
-                {
-                    return Some(WalRequest::Append { entries, commit_hint });
+            WalRequest::Append(part) => {
+                if !self.gathered.has_room(&part) {
+                    self.held = Some(WalRequest::Append(part));
+                    return;
                 }
-                gathered.bytes += bytes;
-                gathered.entries += entries.len();
-                gathered.last = entries.last().map(|entry| entry.position).or(gathered.last);
-                gathered.commit_hint = gathered.commit_hint.max(commit_hint);
-                for entry in entries {
-                    gathered.batch.push(Record::Entry(entry));
+                self.gathered.bytes += part.bytes;
+                self.gathered.number = part.number.or(self.gathered.number);
+                for record in part.records {
+                    self.gathered.batch.push(record);
                 }
             }
-            WalRequest::Probe(reply) => gathered.probes.push(reply),
+            WalRequest::Probe(reply) => self.gathered.probes.push(reply),
+            WalRequest::Fetch(fetch) => {
+                drop(self.fetcher.send(FetchJob { fetch, reader: self.writer.reader() }));
+            }
             WalRequest::Trim { position, number, bytes } => {
-                gathered.trim = Some(position);
+                self.gathered.trim = Some(position);
                 // What lies between two images, and two segments more (protocol.md rule 7).
                 let trigger = bytes.max(IMAGE_TRIGGER_BYTES_MIN).div_ceil(SEGMENT_BYTES);
                 self.writer.set_pool_count(usize::try_from(trigger).unwrap_or(usize::MAX).saturating_add(2));
@@ -251,33 +315,49 @@ impl<D: Disk> WalWorker<D> {
                 self.writer.give_up_spare();
                 self.spare_after = Some(Instant::now() + SPARE_RETRY);
             }
-            WalRequest::Stop => gathered.stop = true,
+            WalRequest::Stop => self.gathered.stop = true,
         }
-        None
     }
 }
 
 impl<D: Disk> WalWorker<D> {
-    /// One write, one sync, then the answers. A stop seals what was written and ends.
-    fn make_durable(&mut self, mut gathered: Gathered) -> Result<Next, WalError> {
-        if let Some(position) = gathered.trim {
+    fn make_durable(&mut self) -> Result<Next, WalError> {
+        self.write()?;
+        self.sync()
+    }
+
+    /// Writes what was gathered.
+    ///
+    /// # Errors
+    /// What the card says: final.
+    pub fn write(&mut self) -> Result<(), WalError> {
+        if let Some(position) = self.gathered.trim.take() {
             let released = self.writer.trim(position)?;
             tracing::info!(%position, released, "log trimmed");
         }
-        if let Some(last) = gathered.last {
-            gathered.batch.push(Record::CommitHint(gathered.commit_hint));
+        if !self.gathered.batch.is_empty() {
             if let Some(mark) = self.image_mark.take() {
-                gathered.batch.push(mark);
+                self.gathered.batch.push(mark);
             }
-            self.writer.write(&gathered.batch)?;
-            self.sync(|writer| writer.sync().map(drop))?;
-            self.metrics
-                .batch_entries
-                .observe(f64::from(u32::try_from(gathered.entries).unwrap_or(u32::MAX)));
-            let ack = AppendAck { term: last.term, index: last.index };
-            self.tell(Inbound::Appended(Appended { ack, bytes_written: self.writer.bytes_written() }));
+            self.writer.write(&self.gathered.batch)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs what was written, then answers. A stop seals and ends.
+    ///
+    /// # Errors
+    /// What the card says: final; nothing of it is answered.
+    pub fn sync(&mut self) -> Result<Next, WalError> {
+        let gathered = core::mem::take(&mut self.gathered);
+        if !gathered.batch.is_empty() {
+            self.measured(|writer| writer.sync().map(drop))?;
+            let count = u32::try_from(gathered.batch.entry_count()).unwrap_or(u32::MAX);
+            self.metrics.batch_entries.observe(f64::from(count));
+            let bytes_written = self.writer.bytes_written();
+            self.tell(Inbound::Appended(Appended { number: gathered.number, bytes_written }));
         } else if !gathered.probes.is_empty() {
-            self.sync(Writer::probe)?;
+            self.measured(Writer::probe)?;
         }
         for probe in gathered.probes {
             probe.send(Ok(()));
@@ -292,7 +372,10 @@ impl<D: Disk> WalWorker<D> {
     }
 
     /// One sync, measured.
-    fn sync(&mut self, sync: impl FnOnce(&mut Writer<D>) -> Result<(), WalError>) -> Result<(), WalError> {
+    fn measured(
+        &mut self,
+        sync: impl FnOnce(&mut Writer<D>) -> Result<(), WalError>,
+    ) -> Result<(), WalError> {
         self.health.sync_begins();
         sync(&mut self.writer)?;
         let took = self.health.sync_ended();
@@ -333,7 +416,8 @@ impl<D: Disk> WalWorker<D> {
         }
     }
 
-    fn fail(&self, error: &WalError) {
+    /// The first failure is final: the driver is told why.
+    pub fn fail(&self, error: &WalError) {
         self.tell(Inbound::WalFailed(format!(
             "{error}. Nothing was acknowledged after it; this node stops. Replace the card, or free space on it, and \
              start again"
@@ -351,7 +435,7 @@ mod tests {
     use super::*;
     use prometheus_client::registry::Registry;
     use quorate_types::{
-        ClusterId, EntryKind, HardState, Identity, Member, Membership, NodeId, PeerKey, Term,
+        ClusterId, Entry, EntryKind, HardState, Identity, Index, Member, Membership, NodeId, PeerKey, Term,
     };
     use quorate_wal::disk::sim::SimDisk;
     use quorate_wal::{Settings, recover};
@@ -377,40 +461,76 @@ mod tests {
             .unwrap()
     }
 
-    fn append(indexes: core::ops::RangeInclusive<u64>) -> WalRequest {
+    fn append(number: u64, indexes: core::ops::RangeInclusive<u64>) -> WalRequest {
         let entry = |index| Entry {
             position: Position { term: TERM, index: Index(index) },
             kind: EntryKind::Command,
             payload: Arc::from([7_u8; 10]),
         };
-        WalRequest::Append { entries: indexes.map(entry).collect(), commit_hint: Index(0) }
+        let mut parts = AppendRequest::parts_of(Append {
+            number: AppendNumber(number),
+            hard_state: None,
+            membership: None,
+            change: LogChange::None,
+            entries: indexes.map(entry).collect(),
+            committed: Index(0),
+        });
+        assert_eq!(parts.len(), 1);
+        WalRequest::Append(parts.remove(0))
     }
 
     /// More entries than a batch holds wait for the next one: pushing them into this one ended the process.
     #[test]
     fn a_crowd_of_small_entries_takes_two_batches() {
         let disk = SimDisk::new();
-        let (inbox, inbound) = Inbox::bounded();
+        let (inbox, arrivals) = Inbox::bounded();
         let (requests, requests_out) = channel();
         let (background, _jobs) = channel();
         let metrics = Metrics::register(&mut Registry::default(), "3.5.24");
         let health = Arc::new(DiskHealth::default());
-        let worker = WalWorker::new(writer(&disk), requests_out, inbox, background, health, metrics);
-        requests.send(append(1..=4_000)).unwrap();
-        requests.send(append(4_001..=4_200)).unwrap();
+        let (fetcher, _fetches) = channel();
+        let parts = WalParts { requests: requests_out, inbox, background, fetcher, health, metrics };
+        let worker = WalWorker::new(writer(&disk), parts);
+        requests.send(append(1, 1..=4_000)).unwrap();
+        requests.send(append(2, 4_001..=4_200)).unwrap();
         requests.send(WalRequest::Stop).unwrap();
         worker.run();
         let mut acknowledged = Vec::new();
         let mut has_stopped = false;
-        for told in inbound.try_iter() {
+        let mut told = Vec::new();
+        arrivals.take(&mut told, Duration::ZERO);
+        for told in told {
             if let Inbound::Appended(appended) = told {
-                acknowledged.push(appended.ack.index.0);
+                acknowledged.push(appended.number.unwrap().0);
             } else {
                 assert!(matches!(told, Inbound::WalStopped), "the wal thread said {told:?}");
                 has_stopped = true;
             }
         }
-        assert_eq!(acknowledged, [4_000, 4_200]);
+        assert_eq!(acknowledged, [1, 2]);
         assert!(has_stopped, "and it ended as asked");
+    }
+
+    #[test]
+    fn a_large_append_is_acknowledged_with_its_last_part() {
+        let entry = |index| Entry {
+            position: Position { term: TERM, index: Index(index) },
+            kind: EntryKind::Command,
+            payload: Arc::from(vec![7_u8; REQUEST_BYTES_MAX / 2]),
+        };
+        let parts = AppendRequest::parts_of(Append {
+            number: AppendNumber(9),
+            hard_state: Some(HardState { term: TERM, vote: None }),
+            membership: None,
+            change: LogChange::None,
+            entries: (1..=5).map(entry).collect(),
+            committed: Index(0),
+        });
+        let numbers: Vec<Option<AppendNumber>> = parts.iter().map(|part| part.number).collect();
+        assert_eq!(numbers, [None, None, Some(AppendNumber(9))]);
+        assert!(
+            matches!(parts[0].records[0], Record::HardState(_)),
+            "a term's hard state precedes its entries"
+        );
     }
 }

@@ -50,6 +50,35 @@ fn parse_one(flag: &'static str, text: &str, tls_default: bool) -> Result<Listen
     Ok(Listen { address, tls, url: format!("{scheme}://{host_port}") })
 }
 
+/// Reads the one socket address peers are listened for at.
+///
+/// # Errors
+/// A sentence that names the flag and what it takes.
+pub(super) fn parse_peer_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| ConfigError::Flag {
+        flag: "listen-peer",
+        reason: format!("'{text}' is no address; write host:port or [v6]:port, without a scheme"),
+    })
+}
+
+/// Reads addresses peers dial, by comma or repeated. Names are not resolved here: they may change.
+///
+/// # Errors
+/// A sentence that names the flag and what it takes.
+pub(super) fn parse_peer_addresses(texts: &[String]) -> Result<Vec<String>, ConfigError> {
+    let each = texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|one| !one.is_empty());
+    each.map(|one| {
+        let parts = one.rsplit_once(':').filter(|(host, port)| {
+            let is_host = !host.is_empty() && !host.contains('/');
+            let is_v6_bare = host.contains(':') && !host.starts_with('[');
+            is_host && !is_v6_bare && port.parse::<u16>().is_ok_and(|port| port != 0)
+        });
+        let reason = format!("'{one}' is nothing to dial; write host:port or [v6]:port, without a scheme");
+        parts.map(|_| one.to_owned()).ok_or(ConfigError::Flag { flag: "advertise-peer", reason })
+    })
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,11 @@
 //! The settings as a person writes them: flags, `QUORATE_…` in the environment, or a TOML file.
 
+use super::address::{parse_peer_addresses, parse_peer_listen};
 use super::{Config, Listen, LogFormat, parse_listen};
 use crate::auto_compact::AutoCompact;
 use clap::Parser;
 use quorate_api::TlsFiles;
+use quorate_peer::Token;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -12,7 +14,8 @@ const DATA_DIR_DEFAULT: &str = "./quorate-data";
 
 /// A store node that speaks etcd v3 and stays quorate on slow cards.
 ///
-/// First start on an empty folder:  quorated --new-cluster
+/// First start of the first node:   quorated --new-cluster
+/// First start of each other node:  quorated --join TOKEN      (`quorate invite` on a member prints one)
 /// Ever after:                      quorated
 #[derive(Debug, Clone, Default, Parser, Deserialize)]
 #[command(name = "quorated", version, max_term_width = 100)]
@@ -46,10 +49,29 @@ pub struct Settings {
     #[serde(default)]
     pub listen_metrics_urls: Vec<String>,
 
+    /// Where to listen for the other nodes, UDP [default: port 2380 on all addresses].
+    #[arg(long, value_name = "ADDRESS", env = "QUORATE_LISTEN_PEER")]
+    pub listen_peer: Option<String>,
+
+    /// Where the other nodes reach this one, host:port; names are resolved at every dial; repeat it or use
+    /// commas [default: the listen address, or this host's own with that port].
+    #[arg(long, value_name = "ADDRESS", env = "QUORATE_ADVERTISE_PEER")]
+    #[serde(default)]
+    pub advertise_peer: Vec<String>,
+
     /// Found a new cluster if the folder is empty.
-    #[arg(long, env = "QUORATE_NEW_CLUSTER")]
+    #[arg(long, conflicts_with = "join", env = "QUORATE_NEW_CLUSTER")]
     #[serde(default)]
     pub new_cluster: bool,
+
+    /// Join a cluster with a token of `quorate invite` if the folder is empty.
+    #[arg(long, value_name = "TOKEN", env = "QUORATE_JOIN")]
+    pub join: Option<String>,
+
+    /// Join as a learner that never becomes a voter by itself.
+    #[arg(long, env = "QUORATE_STAY_LEARNER")]
+    #[serde(default)]
+    pub stay_learner: bool,
 
     /// Most bytes of keys, values and history [default: a quarter of the memory, at most 2 GiB].
     #[arg(long, value_name = "BYTES", env = "QUORATE_QUOTA_BACKEND_BYTES")]
@@ -161,7 +183,11 @@ impl Settings {
             listen_client: list(self.listen_client, below.listen_client),
             advertise_client: list(self.advertise_client, below.advertise_client),
             listen_metrics_urls: list(self.listen_metrics_urls, below.listen_metrics_urls),
+            listen_peer: self.listen_peer.or(below.listen_peer),
+            advertise_peer: list(self.advertise_peer, below.advertise_peer),
             new_cluster: self.new_cluster || below.new_cluster,
+            join: self.join.or(below.join),
+            stay_learner: self.stay_learner || below.stay_learner,
             quota_backend_bytes: self.quota_backend_bytes.or(below.quota_backend_bytes),
             auto_compaction_mode: self.auto_compaction_mode.or(below.auto_compaction_mode),
             auto_compaction_retention: self.auto_compaction_retention.or(below.auto_compaction_retention),
@@ -210,13 +236,24 @@ impl Settings {
             Some(other) => return Err(flag("log-format", format!("'{other}' is neither text nor json"))),
         };
         let advertise_client = self.advertise(&listen_client);
+        let listen_peer = self.listen_peer.as_deref().map(parse_peer_listen).transpose()?;
+        let advertise_peer = parse_peer_addresses(&self.advertise_peer)?;
+        let token = |text: &str| Token::parse(text.trim()).map_err(|error| flag("join", error.to_string()));
+        let join = self.join.as_deref().map(token).transpose()?;
+        if join.is_some() && self.new_cluster {
+            return Err(flag("join", "a node either joins a cluster or founds one: drop --new-cluster"));
+        }
         Ok(Config {
             name: self.name.unwrap_or_else(host_name),
             data_dir: self.data_dir.unwrap_or_else(|| DATA_DIR_DEFAULT.into()),
             listen_client,
             listen_metrics,
             advertise_client,
+            listen_peer,
+            advertise_peer,
             new_cluster: self.new_cluster,
+            join,
+            stays_learner: self.stay_learner,
             tls,
             quota_bytes,
             auto_compact,
@@ -339,6 +376,30 @@ mod tests {
         std::fs::write(&path, "nmae = 'typo'\n").unwrap();
         let error = parse(&["--config", path.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("nmae"), "{error}");
+    }
+
+    #[test]
+    fn peer_addresses_are_names_with_ports() {
+        let config = parse(&[
+            "--listen-peer",
+            "127.0.0.1:2380",
+            "--advertise-peer",
+            "board-1.local:2380,[fd00::1]:2380",
+        ]);
+        let config = config.unwrap();
+        assert_eq!(config.listen_peer, Some("127.0.0.1:2380".parse().unwrap()));
+        assert_eq!(config.advertise_peer, ["board-1.local:2380", "[fd00::1]:2380"]);
+        for wrong in ["board-1", "board-1:0x", "https://board-1:2380", ":2380", "fd00::1:2380"] {
+            let error = parse(&["--advertise-peer", wrong]).unwrap_err().to_string();
+            assert!(error.starts_with("--advertise-peer: "), "{error}");
+        }
+        assert!(parse(&["--listen-peer", "nowhere"]).is_err());
+    }
+
+    #[test]
+    fn a_cut_token_is_told_at_once() {
+        let error = parse(&["--join", "quorate1-abc"]).unwrap_err().to_string();
+        assert!(error.starts_with("--join: "), "{error}");
     }
 
     #[test]

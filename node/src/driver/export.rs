@@ -16,7 +16,7 @@ impl Driver {
         if let Some(refusal) = self.refusal() {
             return reply.send(Err(refusal));
         }
-        if self.exports.len() >= EXPORT_COUNT_MAX {
+        if self.work.exports.len() >= EXPORT_COUNT_MAX {
             return reply.send(Err(Refusal::Overloaded));
         }
         let start = self.export_start();
@@ -24,14 +24,14 @@ impl Driver {
     }
 
     pub(super) fn export_start(&mut self) -> ExportStart {
-        self.export_last = ExportId(self.export_last.0 + 1);
-        let export = self.export_last;
-        self.exports.insert(export, self.store.begin_export());
+        self.work.export_last = ExportId(self.work.export_last.0 + 1);
+        let export = self.work.export_last;
+        self.work.exports.insert(export, self.store.begin_export());
         ExportStart { export, position: self.position_applied(), bytes_estimate: self.store.bytes_total() }
     }
 
     pub(super) fn export_next(&mut self, export: ExportId, reply: Reply<ExportSlice>) {
-        let Some(running) = self.exports.get_mut(&export) else {
+        let Some(running) = self.work.exports.get_mut(&export) else {
             return reply.send(Err(Refusal::Stopping));
         };
         let mut bytes = Vec::with_capacity(EXPORT_SLICE_BYTES + EXPORT_SLICE_BYTES / 8);
@@ -41,34 +41,34 @@ impl Driver {
 
     pub(super) fn export_end(&mut self, export: ExportId) {
         // Dropping it lets compaction's sweep go on.
-        self.exports.remove(&export);
+        self.work.exports.remove(&export);
     }
 
     /// Begins a hash over the keys; it goes on a slice a turn.
     pub(super) fn hash_begin(&mut self, revision: i64, reply: ReadReply) {
-        if self.hashing.len() >= EXPORT_COUNT_MAX {
+        if self.work.hashing.len() >= EXPORT_COUNT_MAX {
             return reply.send(Err(Refusal::Overloaded));
         }
         match self.store.begin_hash(revision) {
-            Ok(hasher) => self.hashing.push_back((hasher, reply)),
+            Ok(hasher) => self.work.hashing.push_back((hasher, reply)),
             Err(error) => reply.send(Err(Refusal::Store(error))),
         }
     }
 
     /// One slice of the oldest hash. True while there is more.
     pub(super) fn hash_slice(&mut self) -> bool {
-        let Some((hasher, _)) = self.hashing.front_mut() else { return false };
+        let Some((hasher, _)) = self.work.hashing.front_mut() else { return false };
         if let Some(hash) = self.store.hash_next(hasher, EXPORT_SLICE_BYTES) {
             let KeyHash { hash, compact_revision, hash_revision } = hash;
             let answer = self.answer(ReadOutcome::HashKv { hash, compact_revision, hash_revision });
-            if let Some((_, reply)) = self.hashing.pop_front() {
+            if let Some((_, reply)) = self.work.hashing.pop_front() {
                 reply.send(Ok(answer));
             }
         }
-        !self.hashing.is_empty()
+        !self.work.hashing.is_empty()
     }
 
     fn position_applied(&self) -> Position {
-        Position { term: self.applied_term, index: self.core.applied() }
+        Position { term: self.applied_term, index: self.store.applied() }
     }
 }

@@ -20,6 +20,10 @@ pub struct ImageTrigger {
     pub wal_bytes_recovered: u64,
     /// Size of the last image.
     pub image_bytes_last: u64,
+    /// Position of the newest durable image.
+    pub newest: Option<Position>,
+    /// A peer needs one newer than that.
+    pub is_wanted: bool,
     wal_bytes_at_last: u64,
     running: Option<(ExportId, u64)>,
     retry_ticks: u32,
@@ -28,8 +32,21 @@ pub struct ImageTrigger {
 impl ImageTrigger {
     /// From what recovery found.
     #[must_use]
-    pub fn recovered(wal_bytes_recovered: u64, image_bytes_last: u64) -> ImageTrigger {
-        ImageTrigger { wal_bytes_recovered, image_bytes_last, ..ImageTrigger::default() }
+    pub fn recovered(
+        wal_bytes_recovered: u64,
+        image_bytes_last: u64,
+        newest: Option<Position>,
+    ) -> ImageTrigger {
+        ImageTrigger { wal_bytes_recovered, image_bytes_last, newest, ..ImageTrigger::default() }
+    }
+
+    /// An image of a peer stands in for all the log so far.
+    pub(super) fn installed(&mut self, position: Position, bytes: u64) {
+        self.newest = Some(position);
+        self.is_wanted = false;
+        self.wal_bytes_recovered = 0;
+        self.wal_bytes_at_last = self.wal_bytes_written;
+        self.image_bytes_last = bytes;
     }
 
     fn wal_bytes_since_last(&self) -> u64 {
@@ -39,7 +56,8 @@ impl ImageTrigger {
     fn is_due(&self) -> bool {
         self.running.is_none()
             && self.retry_ticks == 0
-            && self.wal_bytes_since_last() > self.image_bytes_last.max(IMAGE_TRIGGER_BYTES_MIN)
+            && (self.is_wanted
+                || self.wal_bytes_since_last() > self.image_bytes_last.max(IMAGE_TRIGGER_BYTES_MIN))
     }
 }
 
@@ -52,8 +70,9 @@ impl Driver {
         let start = self.export_start();
         self.image.running = Some((start.export, self.image.wal_bytes_written));
         let hard_state = self.core.hard_state();
+        let membership = self.core.membership_committed().clone();
         tracing::info!(position = %start.position, wal_bytes = self.image.wal_bytes_since_last(), "image begins");
-        let job = Job::Image { start, hard_state };
+        let job = Job::Image { start, hard_state, membership };
         if self.background.send(job).is_err() {
             tracing::warn!("the background thread is gone: no image");
         }
@@ -67,8 +86,16 @@ impl Driver {
             self.image.wal_bytes_at_last = wal_bytes;
         }
         self.image.image_bytes_last = bytes;
+        self.image.newest = Some(position);
+        self.image.is_wanted = false;
         self.metrics.images.inc();
-        drop(self.wal.send(WalRequest::Trim { position, number, bytes }));
+        let trim = WalRequest::Trim { position, number, bytes };
+        if self.work.image_sending.is_empty() {
+            self.tell_wal(trim);
+        } else {
+            // A peer is being sent an older one: what follows that is kept until it has it.
+            self.work.trim_held = Some(trim);
+        }
     }
 
     /// The log is kept; nothing is lost but space, and it is tried again in a minute.
@@ -86,14 +113,14 @@ mod tests {
 
     #[test]
     fn due_after_the_larger_of_floor_and_last_image() {
-        let mut trigger = ImageTrigger::recovered(0, 0);
+        let mut trigger = ImageTrigger::recovered(0, 0, None);
         trigger.wal_bytes_written = IMAGE_TRIGGER_BYTES_MIN;
         assert!(!trigger.is_due());
         trigger.wal_bytes_written += 1;
         assert!(trigger.is_due());
         trigger.image_bytes_last = 2 * IMAGE_TRIGGER_BYTES_MIN;
         assert!(!trigger.is_due());
-        let trigger = ImageTrigger::recovered(IMAGE_TRIGGER_BYTES_MIN + 1, 0);
+        let trigger = ImageTrigger::recovered(IMAGE_TRIGGER_BYTES_MIN + 1, 0, None);
         assert!(trigger.is_due(), "a long log found at the start is worth an image");
     }
 }

@@ -1,41 +1,62 @@
-//! Commands on their way into the log.
+//! Commands on their way into the log: at the leader, or through it.
 
 use super::{Driver, REQUEST_TIMEOUT};
-use crate::pending::OutcomeReply;
-use crate::wal_worker::WalRequest;
+use crate::forward::{FORWARD_BYTES_MAX, FarRefusal, Forward};
+use crate::pending::{OutcomeReply, Proposal};
 use quorate_api::Refusal;
-use quorate_store::{Alarm, AlarmKind, Command, Stamped, StoreError, encode};
-use quorate_types::limits::{BATCH_BYTES_MAX, SWEEP_REVISION_COUNT};
-use quorate_types::{Entry, EntryKind, Index, ProposalId, Revision};
-use std::sync::Arc;
+use quorate_raft::{ProposeRefused, Role};
+use quorate_store::{Alarm, AlarmKind, Command, Stamped, StoreError, decode, encode};
+use quorate_types::limits::SWEEP_REVISION_COUNT;
+use quorate_types::{ClusterTime, NodeId, ProposalId, Revision, Term};
+use serde_bytes::ByteBuf;
 
-/// Bytes of entries handed to the wal thread in one message: half a batch, so that two always fit.
-const APPEND_BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
+/// A stamp may be that old when its command is appended: encoding again costs more than the precision is
+/// worth to leases counted in seconds.
+const STAMP_AGE_MS_MAX: u64 = 500;
+
+/// Why the leader did not append a command.
+enum NotAppended {
+    /// It does not lead (any more): another leader may be asked.
+    NotLeader,
+    /// Final.
+    Refused(FarRefusal),
+}
 
 impl Driver {
-    /// Takes a client's command, or refuses it before anything entered the log.
+    /// Takes a client's command, or refuses it before anything entered a log.
     pub(super) fn propose(&mut self, command: Command, reply: OutcomeReply) {
         if let Some(refusal) = self.refusal() {
             return reply.send(Err(refusal));
         }
-        let growth = command.growth_bytes();
-        if growth > 0 && !self.has_space(growth) {
-            self.raise_space_alarm();
-            return reply.send(Err(Refusal::Store(StoreError::NoSpace)));
-        }
-        let bytes = usize::try_from(growth).unwrap_or(usize::MAX);
-        if !self.pending.has_room(bytes) {
+        let number = self.work.pending.next_number();
+        let proposal = self.proposal(number, command);
+        if !self.work.pending.has_room(proposal.payload.len()) {
             self.metrics.failed.inc();
             return reply.send(Err(Refusal::Overloaded));
         }
-        let number = self.pending.register(reply, bytes, self.clock.now() + REQUEST_TIMEOUT);
-        self.append(number, command);
+        let deadline = self.clock.now() + REQUEST_TIMEOUT;
+        self.work.pending.register(number, reply, proposal, deadline);
     }
 
-    /// Takes a command of the node's own.
-    pub(super) fn propose_own(&mut self, command: Command) {
-        let number = self.pending.number_own();
-        self.append(number, command);
+    fn proposal(&self, number: u64, command: Command) -> Proposal {
+        let id = ProposalId { node: self.identity.node, incarnation: self.incarnation, number };
+        self.stamped(Stamped { id, time: ClusterTime::default(), command })
+    }
+
+    fn stamped(&self, mut stamped: Stamped) -> Proposal {
+        let stamp = self.clock.cluster_time();
+        stamped.time = stamp;
+        Proposal { payload: encode(&stamped).into(), stamp, growth: stamped.command.growth_bytes() }
+    }
+
+    /// Takes a command of the leader's own. If it gets lost with the leadership, the next leader sees the
+    /// same need. Answers its number, if it was appended.
+    pub(super) fn propose_own(&mut self, command: Command) -> Option<u64> {
+        let number = self.work.pending.next_number();
+        let Proposal { payload, growth, .. } = self.proposal(number, command);
+        self.core.propose(payload).ok()?;
+        self.work.growth_unapplied += growth;
+        Some(number)
     }
 
     pub(super) fn compact_by_itself(&mut self, revision: Revision) {
@@ -45,13 +66,113 @@ impl Driver {
         }
     }
 
-    fn append(&mut self, number: u64, command: Command) {
-        self.growth_unapplied += command.growth_bytes();
-        let id = ProposalId { node: self.identity.node, incarnation: self.incarnation, number };
-        let stamped = Stamped { id, time: self.clock.cluster_time(), command };
-        let payload: Arc<[u8]> = encode(&stamped).into();
-        self.pending.entered(payload.len());
-        self.core.propose(EntryKind::Command, payload);
+    /// Gives what waits for a leader to the one there is.
+    pub(super) fn give_proposals(&mut self) {
+        let Some(leader) = self.core.leader() else { return };
+        if leader == self.identity.node {
+            self.append_own();
+        } else {
+            self.forward_proposals(leader);
+        }
+    }
+
+    fn append_own(&mut self) {
+        let term = self.core.term();
+        while let Some((number, proposal)) = self.work.pending.first_ungiven() {
+            match self.append(self.fresh(proposal)) {
+                Ok(()) => self.work.pending.give(number, term),
+                Err(NotAppended::NotLeader) => return,
+                Err(NotAppended::Refused(refusal)) => {
+                    self.metrics.failed.inc();
+                    self.work.pending.resolve(number, Err(refusal_of(&refusal)));
+                }
+            }
+        }
+    }
+
+    /// The same with a stamp of now, if it waited.
+    fn fresh(&self, proposal: Proposal) -> Proposal {
+        if self.clock.cluster_time().ms_since(proposal.stamp) < STAMP_AGE_MS_MAX {
+            return proposal;
+        }
+        // What was encoded here decodes; else it goes as it is, and apply takes the larger time anyway.
+        decode(&proposal.payload).map_or(proposal, |stamped| self.stamped(stamped))
+    }
+
+    fn forward_proposals(&mut self, leader: NodeId) {
+        let term = self.core.term();
+        let mut payloads = Vec::new();
+        let mut bytes = 0;
+        while let Some((number, Proposal { payload, .. })) = self.work.pending.first_ungiven() {
+            if bytes + payload.len() > FORWARD_BYTES_MAX && !payloads.is_empty() {
+                let payloads = core::mem::take(&mut payloads);
+                self.send_forward(leader, Forward::Propose { term, payloads });
+                bytes = 0;
+            }
+            bytes += payload.len();
+            payloads.push(ByteBuf::from(payload.to_vec()));
+            self.work.pending.give(number, term);
+        }
+        if !payloads.is_empty() {
+            self.send_forward(leader, Forward::Propose { term, payloads });
+        }
+    }
+
+    /// Appends a command at the leader.
+    fn append(&mut self, proposal: Proposal) -> Result<(), NotAppended> {
+        if self.core.role() != Role::Leader {
+            return Err(NotAppended::NotLeader);
+        }
+        let Proposal { payload, growth, .. } = proposal;
+        if growth > 0 && !self.has_space(growth) {
+            self.raise_space_alarm();
+            return Err(NotAppended::Refused(FarRefusal::NoSpace));
+        }
+        match self.core.propose(payload) {
+            Ok(_) => {
+                self.work.growth_unapplied += growth;
+                Ok(())
+            }
+            Err(ProposeRefused::NotLeader { .. } | ProposeRefused::HandingOver) => {
+                Err(NotAppended::NotLeader)
+            }
+            Err(ProposeRefused::Full) => Err(NotAppended::Refused(FarRefusal::Overloaded)),
+        }
+    }
+
+    /// Another node's commands, meant for the leader of `term`.
+    pub(super) fn proposed_from(&mut self, from: NodeId, term: Term, payloads: Vec<ByteBuf>) {
+        let mut not_taken: Vec<ProposalId> = Vec::new();
+        for payload in payloads {
+            let Ok(stamped) = decode(&payload) else {
+                tracing::warn!(%from, "a peer forwards what is no command of this release; it is not appended");
+                continue;
+            };
+            let id = stamped.id;
+            if id.node != from {
+                tracing::warn!(%from, claimed = %id.node, "a peer forwards a command in another node's name");
+                continue;
+            }
+            // The term is part of the offer: its sender counts it as dead once a newer term is applied there.
+            let appended = if self.core.term() == term && self.refusal().is_none() {
+                self.append(self.stamped(stamped))
+            } else {
+                Err(NotAppended::NotLeader)
+            };
+            match appended {
+                Ok(()) => {}
+                Err(NotAppended::NotLeader) => not_taken.push(id),
+                Err(NotAppended::Refused(refusal)) => {
+                    let (incarnation, number) = (id.incarnation, id.number);
+                    self.send_forward(from, Forward::Refused { incarnation, number, refusal });
+                }
+            }
+        }
+        if let Some(first) = not_taken.first() {
+            let incarnation = first.incarnation;
+            let numbers = not_taken.iter().map(|id| id.number).collect();
+            self.send_forward(from, Forward::NotTaken { term, incarnation, numbers });
+        }
     }
 
     /// Whether the quota has room for that much growth, counting what is under way. Checked before
@@ -60,7 +181,7 @@ impl Driver {
     /// has to begin again.
     fn has_space(&mut self, growth: u64) -> bool {
         loop {
-            if self.store.bytes_total() + self.growth_unapplied + growth <= self.quota_bytes {
+            if self.store.bytes_total() + self.work.growth_unapplied + growth <= self.quota_bytes {
                 return true;
             }
             if !self.store.is_sweep_due() {
@@ -68,8 +189,8 @@ impl Driver {
             }
             if self.store.is_held() {
                 tracing::info!("space is short: exports begin again, so that compacted space is free now");
-                self.exports.clear();
-                self.hashing.clear();
+                self.work.exports.clear();
+                self.work.hashing.clear();
             }
             self.sweep_slice(SWEEP_REVISION_COUNT);
         }
@@ -78,44 +199,25 @@ impl Driver {
     fn raise_space_alarm(&mut self) {
         let node = self.identity.node;
         let stands = self.store.alarms().contains(&Alarm { node, kind: AlarmKind::NoSpace });
-        if !stands && !self.is_raising_alarm {
+        if !stands && !self.work.is_raising_alarm {
             tracing::warn!(
                 quota_bytes = self.quota_bytes,
                 "the quota is used up: writes that grow are refused until space is free and the alarm disarmed; \
                  delete keys, compact, then `etcdctl alarm disarm`"
             );
-            self.is_raising_alarm = true;
+            self.work.is_raising_alarm = true;
             self.propose_own(Command::AlarmRaise { node, kind: AlarmKind::NoSpace });
         }
     }
+}
 
-    /// Hands what consensus has ready to the wal thread and to the store.
-    pub(super) fn advance(&mut self) {
-        let ready = self.core.take_ready();
-        self.hand_to_wal(ready.append, ready.commit_hint);
-        for entry in ready.committed {
-            self.apply(&entry);
-        }
-    }
-
-    fn hand_to_wal(&self, append: Vec<Entry>, commit_hint: Index) {
-        let mut part = Vec::new();
-        let mut bytes = 0;
-        for entry in append {
-            if bytes + entry.payload.len() > APPEND_BYTES_MAX && !part.is_empty() {
-                self.send_to_wal(core::mem::take(&mut part), commit_hint);
-                bytes = 0;
-            }
-            bytes += entry.payload.len();
-            part.push(entry);
-        }
-        if !part.is_empty() {
-            self.send_to_wal(part, commit_hint);
-        }
-    }
-
-    fn send_to_wal(&self, entries: Vec<Entry>, commit_hint: Index) {
-        // A wal thread that has ended said why through the inbox; the driver stops when it reads that.
-        drop(self.wal.send(WalRequest::Append { entries, commit_hint }));
+/// A leader's refusal as this node's clients hear it.
+pub(super) fn refusal_of(refusal: &FarRefusal) -> Refusal {
+    match refusal {
+        FarRefusal::NotLeader => Refusal::LeaderChanged,
+        FarRefusal::Overloaded => Refusal::Overloaded,
+        FarRefusal::NoSpace => Refusal::Store(StoreError::NoSpace),
+        FarRefusal::LeaseNotFound => Refusal::Store(StoreError::LeaseNotFound),
+        FarRefusal::Member(_) | FarRefusal::Words(_) | FarRefusal::Stopping => Refusal::Stopping,
     }
 }

@@ -1,19 +1,17 @@
 //! One turn of the driver: what arrived, what is ready, what is due.
 
+use super::read::Purpose;
 use super::{Driver, DriverEnd, Phase};
 use crate::background::Job;
 use crate::clock::TICK;
-use crate::inbox::Inbound;
-use crate::wal_worker::WalRequest;
+use crate::inbox::{Arrivals, Inbound};
+use crate::wal_worker::{AppendRequest, WalRequest};
 use core::time::Duration;
 use quorate_api::{Refusal, WatchCommand};
+use quorate_raft::{Ready, Role};
+use quorate_store::LeaseClock;
 use quorate_types::limits::{SWEEP_REVISION_COUNT, WATCH_CATCH_UP_EVENT_COUNT};
 use quorate_watch::StreamId;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-
-/// Messages taken in one turn before consensus is stepped: enough to make batches, few enough that a
-/// sync's acknowledgement never waits long.
-const TURN_MESSAGE_COUNT_MAX: usize = 256;
 
 /// Bytes freed by sweeps that are worth a walk over the heap.
 const GIVE_BACK_BYTES_MIN: u64 = 8 * 1024 * 1024;
@@ -21,52 +19,101 @@ const GIVE_BACK_BYTES_MIN: u64 = 8 * 1024 * 1024;
 /// etcd's default interval of progress notifications.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
+/// Between two looks at deadlines, leases, compaction, images.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// After a housekeeping this late the thread was stopped (a paused machine, a debugger): what clients said
+/// meanwhile may still stand in some buffer.
+const STALLED_AFTER: Duration = Duration::from_millis(400);
+
+/// Ticks consensus is told of at once at most. More were lost by a stopped thread, whose peers' messages may
+/// still be in the socket: to make up for them would start an election for nothing.
+const TICK_COUNT_MAX: u32 = 10;
+
+/// Longest a stop waits for another node to take the lead.
+const LEAVE_TIME_MAX: Duration = Duration::from_millis(1_500);
+
 impl Driver {
     /// Runs until stopped or until the card fails.
-    pub fn run(mut self, inbox: &Receiver<Inbound>) -> DriverEnd {
+    pub fn run(mut self, arrivals: &Arrivals) -> DriverEnd {
+        self.begin();
+        let mut arrived = Vec::new();
         let mut is_busy = false;
         loop {
-            if let Some(inbound) = self.next(inbox, is_busy) {
-                self.take_in(inbound);
-                for inbound in inbox.try_iter().take(TURN_MESSAGE_COUNT_MAX) {
-                    self.take_in(inbound);
-                }
-            }
-            self.advance();
-            if self.clock.now() >= self.tick_next {
-                self.tick();
-            }
-            is_busy = self.background_slices();
-            self.deliver();
-            self.publish_status();
-            match self.phase {
-                Phase::Running | Phase::Stopping => {}
-                Phase::Stopped => return DriverEnd::Stopped,
-                Phase::Failed => return DriverEnd::CardFailed,
+            let wait = if is_busy { Duration::ZERO } else { self.rest() };
+            arrivals.take(&mut arrived, wait);
+            is_busy = self.turn(arrived.drain(..));
+            if let Some(end) = self.end() {
+                return end;
             }
         }
     }
 
-    fn next(&self, inbox: &Receiver<Inbound>, is_busy: bool) -> Option<Inbound> {
-        if is_busy {
-            return inbox.try_recv().ok();
+    /// Takes up what recovery found. Called once, before the first turn.
+    pub fn begin(&mut self) {
+        let now = self.clock.now();
+        self.work.hub = quorate_watch::Hub::new(self.store.revision());
+        self.work.leases = LeaseClock::start(self.store.leases(), self.clock.cluster_time());
+        self.work.core_ticked = now;
+        self.work.tick_next = now + HOUSEKEEPING;
+        self.work.progress_next = now + PROGRESS_INTERVAL;
+        // Recovery held the log a second time.
+        drop(self.background.send(Job::GiveBackMemory));
+        self.advance();
+        self.publish_status();
+    }
+
+    /// One turn. True if there is more to do at once.
+    pub fn turn(&mut self, arrived: impl Iterator<Item = Inbound>) -> bool {
+        for inbound in arrived {
+            self.take_in(inbound);
         }
-        match inbox.recv_timeout(self.tick_next.saturating_duration_since(self.clock.now())) {
-            Ok(inbound) => Some(inbound),
-            Err(RecvTimeoutError::Timeout) => None,
-            // The api and the threads are gone: nobody can ask for anything any more.
-            Err(RecvTimeoutError::Disconnected) => Some(Inbound::Stop),
+        if matches!(self.work.phase, Phase::Ended(_)) {
+            return false;
+        }
+        // What arrived goes first: a message that waits for this thread shows that its sender lives.
+        self.tick_core();
+        self.advance();
+        if self.clock.now() >= self.work.tick_next {
+            self.housekeeping();
+            self.advance();
+        }
+        let is_busy = self.background_slices();
+        self.deliver();
+        self.publish_status();
+        is_busy
+    }
+
+    /// How long there is nothing to do unless something arrives.
+    #[must_use]
+    pub fn rest(&self) -> Duration {
+        let core_due = self.work.core_ticked + TICK * self.core.ticks_until_due().max(1);
+        core_due.min(self.work.tick_next).saturating_sub(self.clock.now())
+    }
+
+    fn tick_core(&mut self) {
+        let elapsed = self.clock.now().saturating_sub(self.work.core_ticked);
+        let ticks = elapsed.as_millis() / TICK.as_millis();
+        let count = u32::try_from(ticks).unwrap_or(u32::MAX);
+        if count > TICK_COUNT_MAX {
+            self.work.core_ticked = self.clock.now();
+        } else {
+            self.work.core_ticked += TICK * count;
+        }
+        if count > 0 {
+            self.core.tick(count.min(TICK_COUNT_MAX));
         }
     }
 
     fn take_in(&mut self, inbound: Inbound) {
         match inbound {
             Inbound::Propose { command, reply } => self.propose(command, reply),
-            Inbound::Read { read, linearizable: _, reply } => self.read(read, reply),
-            Inbound::LeaseKeepAlive { id, reply } => self.keep_alive(id, reply),
+            Inbound::Read { read, linearizable, reply } => self.read(read, linearizable, reply),
+            Inbound::Invites(reply) => self.read_confirmed(Purpose::Invites(reply)),
+            Inbound::LeaseKeepAlive { id, reply } => self.ask_keep_alive(id, reply),
             Inbound::WatchOpen { stream, deliveries } => {
-                self.hub.open(stream);
-                self.streams.insert(stream, deliveries);
+                self.work.hub.open(stream);
+                self.work.streams.insert(stream, deliveries);
             }
             Inbound::Watch { stream, command } => self.watch(stream, command),
             Inbound::WatchClose(stream) => self.close_stream(stream),
@@ -74,38 +121,95 @@ impl Driver {
             Inbound::ExportNext { export, reply } => self.export_next(export, reply),
             Inbound::ExportEnd(export) => self.export_end(export),
             Inbound::Appended(appended) => {
-                self.core.ack_append(appended.ack);
+                if let Some(number) = appended.number {
+                    self.core.ack_append(number);
+                }
                 self.image.wal_bytes_written = appended.bytes_written;
             }
-            Inbound::WalFailed(words) => self.fail(&words),
-            Inbound::WalStopped => self.phase = Phase::Stopped,
+            Inbound::WalFailed(words) => self.fail(&words, DriverEnd::CardFailed),
+            Inbound::WalStopped => self.work.phase = Phase::Ended(DriverEnd::Stopped),
             Inbound::ImageDone { export, position, number, bytes } => {
                 self.image_done(export, position, number, bytes);
             }
             Inbound::ImageFailed { export, reason } => self.image_failed(export, &reason),
+            Inbound::Peer { from, message } => self.core.step(from, message),
+            Inbound::Forward { from, forward } => self.hear(from, forward),
+            Inbound::Fetched { to, span: Some((after, entries)) } => self.core.fetched(to, after, entries),
+            Inbound::Fetched { to, span: None } => self.core.fetch_failed(to),
+            Inbound::ImageSent { to, position } => self.image_sent(to, position),
+            Inbound::ImageInstalled(installed) => self.install(*installed),
+            Inbound::ChangeMembers { change, reply } => self.ask_change(change, reply),
+            Inbound::Join { joiner, reply } => self.ask_join(joiner, reply),
+            Inbound::DialledBack { ticket, seen } => self.dialled_back(ticket, seen),
+            Inbound::Reachable { peer, is_up } => self.work.seen.reachable(peer, is_up),
+            Inbound::NotMember(index) => self.told_no_member(index),
             Inbound::Stop => self.stop(),
         }
     }
 
+    /// Hands on what consensus has ready, until there is nothing more.
+    pub(super) fn advance(&mut self) {
+        self.read_again();
+        self.ask_again();
+        loop {
+            self.give_proposals();
+            let ready = self.core.take_ready();
+            let Ready { messages, append, committed, reads, fetches, images } = ready;
+            let is_idle = messages.is_empty() && append.is_none() && committed.is_empty() && reads.is_empty();
+            if is_idle && fetches.is_empty() && images.is_empty() {
+                break;
+            }
+            for envelope in messages {
+                self.links.send(envelope);
+            }
+            for part in append.into_iter().flat_map(AppendRequest::parts_of) {
+                self.tell_wal(WalRequest::Append(part));
+            }
+            for entry in committed {
+                self.apply(&entry);
+            }
+            for done in reads {
+                self.read_done(done);
+            }
+            for fetch in fetches {
+                self.tell_wal(WalRequest::Fetch(fetch));
+            }
+            for wanted in images {
+                self.image_wanted(wanted);
+            }
+            if matches!(self.work.phase, Phase::Ended(_)) {
+                return;
+            }
+        }
+        self.read_applied();
+        self.follow_core();
+        self.flush_forwards();
+    }
+
+    /// A wal thread that has ended said why through the inbox; the driver stops when it reads that.
+    pub(super) fn tell_wal(&self, request: WalRequest) {
+        drop(self.wal.send(request));
+    }
+
     fn watch(&mut self, stream: StreamId, command: WatchCommand) {
         match command {
-            WatchCommand::Create(request) => self.hub.create(stream, request, &self.store),
-            WatchCommand::Cancel(id) => self.hub.cancel(stream, id),
-            WatchCommand::Progress => self.hub.progress(stream),
-            WatchCommand::Credit(bytes) => self.hub.credit(stream, bytes),
+            WatchCommand::Create(request) => self.work.hub.create(stream, request, &self.store),
+            WatchCommand::Cancel(id) => self.work.hub.cancel(stream, id),
+            WatchCommand::Progress => self.work.hub.progress(stream),
+            WatchCommand::Credit(bytes) => self.work.hub.credit(stream, bytes),
         }
     }
 
     fn close_stream(&mut self, stream: StreamId) {
-        self.hub.close(stream);
-        self.streams.remove(&stream);
+        self.work.hub.close(stream);
+        self.work.streams.remove(&stream);
     }
 
     /// Hands every delivery to its stream. A stream whose task is gone is closed.
-    pub(super) fn deliver(&mut self) {
+    fn deliver(&mut self) {
         let mut gone = Vec::new();
-        for (stream, delivery) in self.hub.take_deliveries() {
-            let sent = self.streams.get(&stream).is_some_and(|sender| sender.send(delivery).is_ok());
+        for (stream, delivery) in self.work.hub.take_deliveries() {
+            let sent = self.work.streams.get(&stream).is_some_and(|sender| sender.send(delivery).is_ok());
             if !sent {
                 gone.push(stream);
             }
@@ -118,7 +222,7 @@ impl Driver {
     /// Work that may be cut anywhere: one slice each. True while there is more.
     fn background_slices(&mut self) -> bool {
         let sweep_more = self.sweep_slice(SWEEP_REVISION_COUNT);
-        let catch_up_more = self.hub.catch_up(&self.store, WATCH_CATCH_UP_EVENT_COUNT);
+        let catch_up_more = self.work.hub.catch_up(&self.store, WATCH_CATCH_UP_EVENT_COUNT);
         let hash_more = self.hash_slice();
         sweep_more || catch_up_more || hash_more
     }
@@ -128,86 +232,86 @@ impl Driver {
     pub(super) fn sweep_slice(&mut self, count_max: usize) -> bool {
         let before = self.store.bytes_total();
         let more = self.store.sweep(count_max);
-        self.bytes_swept += before.saturating_sub(self.store.bytes_total());
+        self.work.bytes_swept += before.saturating_sub(self.store.bytes_total());
         if !more {
-            for (reply, answer) in self.sweeping.drain(..) {
+            for (reply, answer) in self.work.sweeping.drain(..) {
                 reply.send(Ok(answer));
             }
-            if self.bytes_swept >= GIVE_BACK_BYTES_MIN {
-                self.bytes_swept = 0;
+            if self.work.bytes_swept >= GIVE_BACK_BYTES_MIN {
+                self.work.bytes_swept = 0;
                 drop(self.background.send(Job::GiveBackMemory));
             }
         }
         more
     }
 
-    fn tick(&mut self) {
+    fn housekeeping(&mut self) {
         let now = self.clock.now();
-        // After a stall of this thread ticks are not made up for: nothing counts them. But keep-alives may stand in
-        // the inbox that came in time: leases get one more tick.
-        let was_stalled = now > self.tick_next + 2 * TICK && !self.was_stalled;
-        self.was_stalled = was_stalled;
-        self.tick_next = now + TICK;
-        let timed_out = self.pending.expire(now);
+        let is_stalled = now > self.work.tick_next + STALLED_AFTER;
+        self.work.tick_next = now + HOUSEKEEPING;
+        let timed_out = self.work.pending.expire(now) + self.expire_reads(now) + self.expire_asks(now);
         self.metrics.failed.inc_by(u64::try_from(timed_out).unwrap_or(u64::MAX));
-        if !was_stalled {
-            self.expire_leases();
+        if is_stalled {
+            // Keep-alives may have come in time and wait in a buffer: every lease has its full time again. It may
+            // live longer than promised, never shorter.
+            self.work.leases = LeaseClock::start(self.store.leases(), self.clock.cluster_time());
         }
-        if let Some(revision) = self.auto_compactor.tick(self.clock.cluster_time(), self.store.revision()) {
-            self.compact_by_itself(revision);
+        self.expire_leases();
+        if self.core.role() == Role::Leader {
+            let due = self.auto_compactor.tick(self.clock.cluster_time(), self.store.revision());
+            if let Some(revision) = due {
+                self.compact_by_itself(revision);
+            }
         }
-        if self.clock.uptime() >= self.progress_next {
-            self.progress_next = self.clock.uptime() + PROGRESS_INTERVAL;
-            self.hub.notify_progress();
+        if now >= self.work.progress_next {
+            self.work.progress_next = now + PROGRESS_INTERVAL;
+            self.work.hub.notify_progress();
         }
+        self.expire_joins(now);
+        self.describe_if_changed();
         self.start_image_if_due();
-        self.advance();
+        self.publish_peers();
+        self.leave_if_due();
     }
 
+    /// Asked to stop: another node leads first, so that nobody waits for an election.
     fn stop(&mut self) {
-        if self.phase == Phase::Running {
-            self.phase = Phase::Stopping;
-            self.advance();
-            if self.wal.send(WalRequest::Stop).is_err() {
-                self.phase = Phase::Stopped;
+        if self.work.phase == Phase::Running {
+            self.work.phase = Phase::Leaving(self.clock.now() + LEAVE_TIME_MAX);
+            let successor = self.successor();
+            if self.core.role() == Role::Leader
+                && let Some(successor) = successor
+                && self.core.transfer(successor).is_ok()
+            {
+                tracing::info!(%successor, "handing leadership over before stopping");
             }
+            self.leave_if_due();
+        }
+    }
+
+    fn leave_if_due(&mut self) {
+        let Phase::Leaving(deadline) = self.work.phase else { return };
+        let leads_others = self.core.role() == Role::Leader && self.successor().is_some();
+        if leads_others && self.clock.now() < deadline {
+            return;
+        }
+        self.work.phase = Phase::Stopping;
+        self.advance();
+        if self.wal.send(WalRequest::Stop).is_err() {
+            self.work.phase = Phase::Ended(DriverEnd::Stopped);
         }
     }
 
     /// The first failed write or sync is final: whoever waits is told, nothing is acknowledged again.
-    fn fail(&mut self, words: &str) {
+    pub(super) fn fail(&mut self, words: &str, end: DriverEnd) {
         // What became durable before is answered as such.
-        self.advance();
+        if end == DriverEnd::CardFailed {
+            self.advance();
+        }
         tracing::error!("{words}");
         self.last_words.say(words);
         self.status.update(|status| status.errors.push(words.to_owned()));
-        self.pending.refuse_all(Refusal::Stopping);
-        self.phase = Phase::Failed;
-    }
-
-    pub(super) fn publish_status(&self) {
-        let committed = self.core.committed().0;
-        let applied = self.core.applied().0;
-        let bytes = self.store.bytes_total();
-        self.metrics.pending.set(i64::try_from(self.pending.count()).unwrap_or(i64::MAX));
-        self.metrics.committed.set(i64::try_from(committed).unwrap_or(i64::MAX));
-        self.metrics.applied.set(i64::try_from(applied).unwrap_or(i64::MAX));
-        self.metrics.bytes_total.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.metrics.bytes_in_use.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.metrics.revision.set(self.store.revision().0);
-        self.metrics.compacted.set(self.store.compacted().0);
-        self.metrics.keys.set(i64::try_from(self.store.key_count()).unwrap_or(i64::MAX));
-        self.metrics.watch_streams.set(i64::try_from(self.streams.len()).unwrap_or(i64::MAX));
-        let (watchers, lagging) = self.hub.watcher_counts();
-        self.metrics.watchers.set(i64::try_from(watchers).unwrap_or(i64::MAX));
-        self.metrics.watchers_slow.set(i64::try_from(lagging).unwrap_or(i64::MAX));
-        self.status.update(|status| {
-            status.committed = committed;
-            status.applied = applied;
-            status.revision = self.store.revision();
-            status.bytes_total = bytes;
-            status.bytes_in_use = bytes;
-            status.alarms = self.store.alarms();
-        });
+        self.work.pending.refuse_all(Refusal::Stopping);
+        self.work.phase = Phase::Ended(end);
     }
 }

@@ -1,0 +1,238 @@
+//! What follows when consensus says something new of roles and members.
+
+use super::{Driver, DriverEnd};
+use crate::background::Job;
+use core::time::Duration;
+use prometheus_client::metrics::gauge::Gauge;
+use quorate_api::PeerStatus;
+use quorate_raft::{PeerProgress, Role};
+use quorate_types::{Member, Membership, NodeId, Term};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Between two offers of a changed address.
+const DESCRIBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What was seen of consensus last.
+#[derive(Default)]
+pub(super) struct Seen {
+    leader: Option<NodeId>,
+    term: Term,
+    role: Option<Role>,
+    membership: Membership,
+    is_removed: bool,
+    reachable: BTreeSet<NodeId>,
+    starts: u64,
+    describe_next: Duration,
+}
+
+impl Seen {
+    /// Whether this node is known to be no member any more.
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_removed
+    }
+
+    /// A link came up or went down.
+    pub(super) fn reachable(&mut self, peer: NodeId, is_up: bool) {
+        if is_up {
+            self.reachable.insert(peer);
+        } else {
+            self.reachable.remove(&peer);
+        }
+    }
+}
+
+impl Driver {
+    /// Acts on what changed since the last turn.
+    pub(super) fn follow_core(&mut self) {
+        self.follow_change();
+        let (leader, term, role) = (self.core.leader(), self.core.term(), self.core.role());
+        let seen = &mut self.work.seen;
+        let has_new_leader = (seen.leader, seen.term) != (leader, term);
+        let was_leader = seen.role == Some(Role::Leader);
+        if has_new_leader && leader.is_some() && leader != seen.leader {
+            self.metrics.leader_changes.inc();
+            tracing::info!(leader = %leader.unwrap_or(NodeId(0)), %term, "a leader is known");
+        }
+        seen.leader = leader;
+        seen.term = term;
+        seen.role = Some(role);
+        if was_leader && (role != Role::Leader || has_new_leader) {
+            self.lead_no_more();
+        }
+        if has_new_leader {
+            self.asks_follow_leader();
+        }
+        self.follow_membership();
+        self.follow_joins();
+        self.follow_starts();
+        self.follow_stale();
+    }
+
+    /// What a leader had in work goes to the next one, or its outcome is unknown.
+    fn lead_no_more(&mut self) {
+        tracing::info!(term = %self.core.term(), "leading no more");
+        self.work.growth_unapplied = 0;
+        self.work.is_raising_alarm = false;
+        self.leases_lost();
+        self.joins_lost();
+        self.change_lost();
+    }
+
+    fn follow_membership(&mut self) {
+        let membership = self.core.membership();
+        if *membership != self.work.seen.membership {
+            self.work.seen.membership = membership.clone();
+            self.links.set_members(&self.work.seen.membership);
+            self.status.set_membership(&self.work.seen.membership);
+            tracing::info!(
+                voters = ?self.work.seen.membership.voters,
+                learners = ?self.work.seen.membership.learners,
+                "members changed"
+            );
+        }
+        if self.core.is_removed() && !self.work.seen.is_removed {
+            self.removed();
+        }
+    }
+
+    fn removed(&mut self) {
+        self.work.seen.is_removed = true;
+        let words = "this node was removed from its cluster: it serves and votes no more. To take it in again, empty \
+                     its folder and join it with a new token from `quorate invite`";
+        tracing::error!("{words}");
+        self.status.update(|status| {
+            status.removed = true;
+            status.errors.push(words.to_owned());
+        });
+        self.work.pending.refuse_all(quorate_api::Refusal::Removed);
+    }
+
+    /// A member says that this node is none, by a newer membership than this node has.
+    pub(super) fn told_no_member(&mut self, version: u64) {
+        if version > self.core.membership().version && !self.work.seen.is_removed {
+            self.removed();
+        }
+    }
+
+    fn follow_starts(&mut self) {
+        let changes = self.core.seen_changes();
+        if changes != self.work.seen.starts {
+            self.work.seen.starts = changes;
+            drop(self.background.send(Job::Seen(self.core.seen().clone())));
+        }
+    }
+
+    /// Peers know a later or another life of this node: its card is an older copy (protocol.md rule 12).
+    fn follow_stale(&mut self) {
+        if let Some(later) = self.core.stale()
+            && self.end().is_none()
+        {
+            let words = format!(
+                "the other members have seen start {} of this node, which this card does not know: it is an older copy, \
+                 or one of two. It may have forgotten votes and acknowledged writes, so it must not go on. Remove the \
+                 member, empty the folder, and join it anew",
+                later.count
+            );
+            self.fail(&words, DriverEnd::BadData);
+        }
+    }
+
+    /// Tells the leader when this node is reached elsewhere than the members believe.
+    pub(super) fn describe_if_changed(&mut self) {
+        let now = self.clock.now();
+        let Some(known) = self.core.membership().member(self.identity.node) else { return };
+        let is_same = *known == self.described;
+        if is_same
+            || now < self.work.seen.describe_next
+            || self.core.leader().is_none()
+            || self.is_describing()
+        {
+            return;
+        }
+        self.work.seen.describe_next = now + DESCRIBE_INTERVAL;
+        self.ask_describe();
+    }
+
+    pub(super) fn publish_status(&mut self) {
+        self.publish_metrics();
+        let (role, is_learner) = self.role_word();
+        self.status.update(|status| {
+            status.leader = self.core.leader().map_or(0, |leader| leader.0);
+            status.role = role;
+            status.term = self.core.term().0;
+            status.committed = self.core.committed().0;
+            status.applied = self.store.applied().0;
+            status.revision = self.store.revision();
+            status.bytes_total = self.store.bytes_total();
+            status.bytes_in_use = self.store.bytes_total();
+            status.alarms = self.store.alarms();
+            status.is_learner = is_learner;
+        });
+    }
+
+    fn role_word(&self) -> (&'static str, bool) {
+        let is_learner = self.work.seen.membership.is_learner(self.identity.node);
+        let word = match self.core.role() {
+            Role::Leader => "leader",
+            Role::Candidate => "candidate",
+            Role::PreCandidate => "pre-candidate",
+            Role::Follower if is_learner => "learner",
+            Role::Follower => "follower",
+        };
+        (word, is_learner)
+    }
+
+    /// The other members as they are seen from here; looked at rarely, for people.
+    pub(super) fn publish_peers(&mut self) {
+        let Seen { membership, reachable, .. } = &self.work.seen;
+        let leads = self.core.role() == Role::Leader;
+        let last = self.core.last().index.0;
+        let progress: BTreeMap<NodeId, PeerProgress> =
+            self.core.progress().map(|progress| (progress.node, progress)).collect();
+        let peer = |member: &Member| {
+            let progress = progress.get(&member.id).filter(|_| leads);
+            PeerStatus {
+                id: member.id,
+                name: member.name.clone(),
+                is_active: progress
+                    .map(|progress| progress.is_active)
+                    .or_else(|| (!reachable.contains(&member.id)).then_some(false)),
+                lag_entries: progress.map(|progress| last.saturating_sub(progress.persisted.0)),
+                is_learner: membership.is_learner(member.id),
+                is_voter: membership.voters.contains(&member.id),
+                address: member.peer_addresses.first().cloned().unwrap_or_default(),
+            }
+        };
+        let others = membership.members.iter().filter(|member| member.id != self.identity.node);
+        let peers: Vec<PeerStatus> = others.map(peer).collect();
+        self.status.update(|status| {
+            status.peers = peers;
+            status.voters.clone_from(&membership.voters);
+            status.learners.clone_from(&membership.learners);
+        });
+    }
+
+    fn publish_metrics(&self) {
+        let committed = self.core.committed().0;
+        let applied = self.store.applied().0;
+        let bytes = self.store.bytes_total();
+        let gauge = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        let metrics = &self.metrics;
+        gauge(&metrics.has_leader, u64::from(self.core.leader().is_some()));
+        gauge(&metrics.is_leader, u64::from(self.core.role() == Role::Leader));
+        gauge(&metrics.is_learner, u64::from(self.role_word().1));
+        gauge(&metrics.pending, count(self.work.pending.count()));
+        gauge(&metrics.committed, committed);
+        gauge(&metrics.applied, applied);
+        gauge(&metrics.bytes_total, bytes);
+        gauge(&metrics.bytes_in_use, bytes);
+        metrics.revision.set(self.store.revision().0);
+        metrics.compacted.set(self.store.compacted().0);
+        gauge(&metrics.keys, count(self.store.key_count()));
+        gauge(&metrics.watch_streams, count(self.work.streams.len()));
+        let (watchers, lagging) = self.work.hub.watcher_counts();
+        gauge(&metrics.watchers, count(watchers));
+        gauge(&metrics.watchers_slow, count(lagging));
+    }
+}

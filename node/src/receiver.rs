@@ -1,0 +1,176 @@
+//! Images between nodes, file to file: a received one is written, checked, loaded beside the running state and
+//! handed to the driver; a sent one is read as the link takes it. Memory: a few chunks either way.
+
+use crate::inbox::{Inbound, Inbox, Installed};
+use crate::recover::load_image;
+use bytes::Bytes;
+use core::time::Duration;
+use quorate_peer::{ImageIntake, ImageOffer, ImageSink};
+use quorate_types::{Identity, NodeId};
+use quorate_wal::{Disk, ImageName, ImageReceiver, ImageSource, WalError, images};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Bytes between two syncs of what is received: what a sync of the log may have to wait for on a card of
+/// 10 MB/s is then 50 ms.
+const PIECE_BYTES: u64 = 512 * 1024;
+
+/// After each piece the card is left to the log this many times as long as the piece's sync took, at most.
+const REST_TIMES: u32 = 1;
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// Takes images from peers, one at a time. Cheap to clone.
+#[derive(Clone)]
+pub struct ImageReceiving<D: Disk>(Arc<Inner<D>>);
+
+struct Inner<D: Disk> {
+    disk: D,
+    identity: Identity,
+    /// Images counted by this node.
+    number: Arc<AtomicU64>,
+    inbox: Inbox,
+    is_busy: AtomicBool,
+}
+
+impl<D: Disk + Sync> ImageReceiving<D> {
+    /// Into that folder, for that node.
+    #[must_use]
+    pub fn new(disk: D, identity: Identity, number: Arc<AtomicU64>, inbox: Inbox) -> ImageReceiving<D> {
+        ImageReceiving(Arc::new(Inner { disk, identity, number, inbox, is_busy: AtomicBool::new(false) }))
+    }
+
+    /// A peer offers one. None while another is on its way, or if the card refuses.
+    pub async fn begin(&self, from: NodeId, offer: ImageOffer) -> Option<ImageSink> {
+        if self.0.is_busy.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let inner = Arc::clone(&self.0);
+        // What an earlier connection left is read and checked first: on a thread that may wait for the card.
+        let begun = tokio::task::spawn_blocking(move || {
+            let name = ImageName {
+                position: offer.position,
+                bytes: offer.bytes,
+                checksum: u32::try_from(offer.id).ok()?,
+            };
+            match ImageReceiver::open(inner.disk.clone(), name, inner.identity) {
+                Ok(receiver) => Some(receiver),
+                Err(error) => {
+                    tracing::warn!(%error, %from, "an image of a peer cannot be taken");
+                    None
+                }
+            }
+        });
+        let Some(receiver) = begun.await.ok().flatten() else {
+            self.0.is_busy.store(false, Ordering::Release);
+            return None;
+        };
+        tracing::info!(%from, position = %offer.position, bytes = offer.bytes, offset = receiver.offset(), "image comes");
+        let (sink, intake) = ImageSink::open(receiver.offset());
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || {
+            inner.receive(receiver, intake);
+            inner.is_busy.store(false, Ordering::Release);
+        });
+        Some(sink)
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    fn receive(&self, mut receiver: ImageReceiver<D>, mut intake: ImageIntake) {
+        let total = receiver.name().bytes;
+        if let Err(error) = write_all(&mut receiver, &mut intake) {
+            tracing::warn!(%error, "an image of a peer could not be written");
+            return intake.finish(Err(error.to_string()));
+        }
+        if receiver.offset() < total {
+            tracing::info!(
+                offset = receiver.offset(),
+                total,
+                "the image was cut; the next try goes on from here"
+            );
+            return;
+        }
+        let taken = self.finish(receiver);
+        let verdict = taken.map(|installed| {
+            // A driver that has ended needs no state.
+            let _is_heard: bool = self.inbox.deliver(Inbound::ImageInstalled(Box::new(installed)));
+        });
+        if let Err(words) = &verdict {
+            tracing::warn!(words, "an image of a peer was not taken");
+        }
+        intake.finish(verdict);
+    }
+
+    fn finish(&self, receiver: ImageReceiver<D>) -> Result<Installed, String> {
+        let (mut head, bytes) = receiver.finish().map_err(|error| error.to_string())?;
+        let store = load(&self.disk, &head.position)?;
+        head.number = 1 + self.number.fetch_add(1, Ordering::Relaxed);
+        Ok(Installed { head, store, bytes })
+    }
+}
+
+fn load<D: Disk>(disk: &D, position: &quorate_types::Position) -> Result<quorate_store::Store, String> {
+    let found = images(disk).map_err(|error| error.to_string())?;
+    let at = |head: &quorate_wal::ImageHead| head.position == *position;
+    let file = found.iter().find(|file| file.head.as_ref().is_ok_and(at));
+    let file = file.ok_or("the image received is gone: a newer one replaced it")?;
+    match load_image(disk, &file.path) {
+        Ok(Ok((store, _))) => Ok(store),
+        Ok(Err(error)) => Err(format!("the image does not load: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn write_all<D: Disk>(receiver: &mut ImageReceiver<D>, intake: &mut ImageIntake) -> Result<(), WalError> {
+    let mut unsynced = 0;
+    while let Some(bytes) = intake.next_blocking() {
+        receiver.write(&bytes)?;
+        unsynced += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if unsynced >= PIECE_BYTES {
+            unsynced = 0;
+            let began = Instant::now();
+            receiver.sync_so_far()?;
+            std::thread::sleep((began.elapsed() * REST_TIMES).min(REST_MAX));
+        }
+    }
+    Ok(())
+}
+
+/// The newest image, read for a peer.
+pub struct ImageSending<D: Disk>(Option<ImageSource<D::File>>);
+
+impl<D: Disk> ImageSending<D> {
+    /// Opens it; what it offers, and where its bytes come from.
+    ///
+    /// # Errors
+    /// In words: there is none, or the card refuses.
+    pub async fn newest(disk: &D) -> Result<(ImageOffer, ImageSending<D>), String> {
+        let disk = disk.clone();
+        let opened = tokio::task::spawn_blocking(move || ImageSource::newest(&disk)).await;
+        let source = opened.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let source = source.ok_or("this node has no image")?;
+        let ImageName { position, bytes, checksum } = source.name();
+        Ok((ImageOffer { position, bytes, id: u64::from(checksum) }, ImageSending(Some(source))))
+    }
+}
+
+impl<D: Disk> quorate_peer::ImageSource for ImageSending<D> {
+    async fn read(&mut self, offset: u64, bytes_max: usize) -> io::Result<Bytes> {
+        let mut source = self.0.take().ok_or_else(|| io::Error::other("an earlier read was given up"))?;
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; bytes_max];
+            let count =
+                source.read_at(offset, &mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+            bytes.truncate(count);
+            if bytes.is_empty() {
+                return Err(io::Error::other("the image ends before its announced size"));
+            }
+            Ok((source, Bytes::from(bytes)))
+        });
+        let (source, bytes) = read.await.map_err(io::Error::other)??;
+        self.0 = Some(source);
+        Ok(bytes)
+    }
+}
