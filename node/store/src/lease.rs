@@ -164,6 +164,15 @@ pub enum Renewal {
 
 impl LeaseClock {
     /// Counts for these leases, each with its full time from now: at start, and with each new leadership.
+    ///
+    /// A leader starts it when it has *applied the first entry of its own term*, not when it is elected. An expiry
+    /// that an older leader appended may stand in the log before that entry, and names the same grant that a
+    /// keep-alive at the new leader would renew: the log holds no renewals, so apply could not tell that it is
+    /// void. But every entry of an older term stands before the first of a newer one, in every log that holds
+    /// both; so once that one is applied, each older expiry is applied or will never be, and only what is still
+    /// there is renewed. For the same reason an expiry is never proposed again in a later term: the clock of
+    /// that term decides anew. Within a term `Renewal::Expiring` keeps renewal and expiry apart. (Both halves of
+    /// rule 16; etcd #15247.)
     #[must_use]
     pub fn start(leases: impl IntoIterator<Item = LeaseView>, now: ClusterTime) -> LeaseClock {
         let mut clock = LeaseClock::default();
@@ -254,6 +263,8 @@ impl LeaseClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Command, Outcome, Store};
+    use quorate_types::Index;
 
     const ID: LeaseId = LeaseId(7);
 
@@ -285,6 +296,56 @@ mod tests {
         clock.note(LeaseChange::Ended { id: ID }, ClusterTime(10_003));
         assert_eq!(clock.renew(ID, ClusterTime(10_004)), Renewal::Unknown);
         assert_eq!(clock.deadline_next(), None);
+    }
+
+    /// The log of three terms: an old leader's expiry, appended before it lost the leadership, commits under the
+    /// next one. Whatever the place of the clients' keep-alives, no lease ends after one was answered.
+    #[test]
+    fn an_old_leaders_expiry_ends_no_lease_that_a_new_leader_renewed() {
+        let grant = Command::LeaseGrant { id: ID, ttl_seconds: 5 };
+        let expire = Command::LeaseExpire { id: ID, granted: 1 };
+        // Whether the old expiry got into the new leader's log.
+        for is_in_log in [false, true] {
+            let mut store = Store::new();
+            store.apply(Index(1), ClusterTime(1_000), &grant).outcome.unwrap();
+            let mut old = LeaseClock::start(store.leases(), ClusterTime(1_000));
+            assert_eq!(
+                old.expired(ClusterTime(6_000), 9),
+                [(ID, 1)],
+                "the old leader appends this as entry 2"
+            );
+            // Elected, and not through with its log: what stands there is not renewed by anybody yet.
+            if is_in_log {
+                let ended = store.apply(Index(2), ClusterTime(6_000), &expire).outcome;
+                assert_eq!(ended, Ok(Outcome::LeaseExpire { ended: true }));
+            }
+            store.advance(Index(3));
+            let mut new = LeaseClock::start(store.leases(), ClusterTime(7_000));
+            let expected = if is_in_log { Renewal::Unknown } else { Renewal::Renewed { ttl_seconds: 5 } };
+            assert_eq!(new.renew(ID, ClusterTime(7_500)), expected);
+            assert_eq!(new.remaining_ms(ID, ClusterTime(7_500)), (!is_in_log).then_some(5_000));
+        }
+        // Why not at the election: the clock would answer a client, and the entry would then end its lease.
+        let mut store = Store::new();
+        store.apply(Index(1), ClusterTime(1_000), &grant).outcome.unwrap();
+        let mut early = LeaseClock::start(store.leases(), ClusterTime(7_000));
+        assert_eq!(early.renew(ID, ClusterTime(7_500)), Renewal::Renewed { ttl_seconds: 5 });
+        let ended = store.apply(Index(2), ClusterTime(6_000), &expire).outcome;
+        assert_eq!(ended, Ok(Outcome::LeaseExpire { ended: true }), "apply cannot know of the renewal");
+    }
+
+    /// An expiry names the grant it saw: a lease granted anew under the same id lives on.
+    #[test]
+    fn an_expiry_is_void_for_a_lease_granted_anew() {
+        let mut store = Store::new();
+        let grant = Command::LeaseGrant { id: ID, ttl_seconds: 5 };
+        let commands =
+            [grant.clone(), Command::LeaseRevoke(ID), grant, Command::LeaseExpire { id: ID, granted: 1 }];
+        let outcomes = (1..)
+            .zip(&commands)
+            .map(|(index, command)| store.apply(Index(index), ClusterTime(0), command).outcome.unwrap());
+        assert_eq!(outcomes.last(), Some(Outcome::LeaseExpire { ended: false }));
+        assert_eq!(store.lease(ID, false).map(|lease| lease.granted), Some(3));
     }
 
     #[test]

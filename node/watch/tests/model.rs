@@ -17,8 +17,8 @@ const STREAMS: u64 = 3;
 #[derive(Debug, Clone)]
 enum Step {
     Change(Command),
-    /// Revisions that come by an image, never published.
-    Install(Vec<Command>),
+    /// Revisions that come by an image, never published; its node had compacted up to that many before its last.
+    Install(Vec<Command>, Option<i64>),
     Create(u64, WatchRequest),
     Cancel(u64, i64),
     Progress(u64),
@@ -83,7 +83,8 @@ fn step() -> impl Strategy<Value = Step> {
     let stream = || 0_u64..STREAMS;
     prop_oneof![
         20 => change().prop_map(Step::Change),
-        1 => prop::collection::vec(change(), 0..4).prop_map(Step::Install),
+        1 => (prop::collection::vec(change(), 0..4), prop::option::of(0_i64..6))
+            .prop_map(|(commands, kept)| Step::Install(commands, kept)),
         8 => (stream(), request()).prop_map(|(stream, request)| Step::Create(stream, request)),
         2 => (stream(), -1_i64..6).prop_map(|(stream, id)| Step::Cancel(stream, id)),
         4 => stream().prop_map(Step::Progress),
@@ -122,6 +123,8 @@ struct Reached {
     progress_at_once: usize,
     progress_later: usize,
     progress_of_one: usize,
+    fallen_by_image: usize,
+    short_of_image: usize,
 }
 
 struct Run {
@@ -172,7 +175,7 @@ impl Run {
                 }
                 self.revision = self.store.revision().0;
             }
-            Step::Install(commands) => self.install(commands),
+            Step::Install(commands, kept) => self.install(commands, *kept),
             Step::Create(stream, request) => {
                 let name = self.name(*stream);
                 self.asked.entry(name).or_default().push(request.clone());
@@ -217,8 +220,13 @@ impl Run {
         Some(events)
     }
 
-    fn install(&mut self, commands: &[Command]) {
+    fn install(&mut self, commands: &[Command], kept: Option<i64>) {
+        let synced_before = self.hub.watcher_counts().0 - self.hub.watcher_counts().1;
         commands.iter().for_each(|command| drop(self.apply(command)));
+        if let Some(kept) = kept {
+            self.apply(&Command::Compact(Revision(self.store.revision().0 - kept)));
+            while self.store.sweep(10) {}
+        }
         let (mut export, mut bytes) = (self.store.begin_export(), Vec::new());
         while self.store.export_next(&mut export, 1 << 20, &mut bytes) {}
         let mut loader = ImageLoader::new();
@@ -226,6 +234,11 @@ impl Run {
         self.store = loader.finish().unwrap();
         self.revision = self.store.revision().0;
         self.hub.restart(&self.store);
+        let (all, lagging) = self.hub.watcher_counts();
+        self.reached.fallen_by_image += synced_before - (all - lagging);
+        let compacted = self.store.compacted().0;
+        let is_short = |client: &&Client| client.next < compacted;
+        self.reached.short_of_image += self.clients.values().filter(is_short).count();
     }
 
     fn progress(&mut self, name: StreamId) {
@@ -425,8 +438,12 @@ fn the_generator_meets_its_cases() {
         all.progress_at_once += run.reached.progress_at_once;
         all.progress_later += run.reached.progress_later - run.reached.progress_at_once;
         all.progress_of_one += run.reached.progress_of_one;
+        all.fallen_by_image += run.reached.fallen_by_image;
+        all.short_of_image += run.reached.short_of_image;
     }
     let least = [all.fallen, all.caught_up, all.compacted, all.progress_at_once, all.progress_later];
+    let by_image = [all.fallen_by_image, all.short_of_image];
+    assert!(by_image.iter().all(|count| *count >= 10), "{all:?}");
     assert!(least.iter().all(|count| *count >= 10) && all.progress_of_one > 10, "{all:?}");
 }
 
