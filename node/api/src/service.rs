@@ -34,6 +34,9 @@ use tonic::Status;
 use tower_service::Service;
 
 /// All services over one node; cloning shares them.
+///
+/// A learner serves all of them too, unlike etcd's ("rpc not supported for learner"): a board's programs talk
+/// to the node on their own board, whatever it counts for; writes and linearizable reads go to the leader.
 #[derive(Debug)]
 pub(crate) struct ClientService<B> {
     rooms: Arc<Rooms<B>>,

@@ -1,5 +1,6 @@
 //! `quorate bench …`: arguments and printing around the library of that name.
 
+use crate::say::say;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use quorate_bench::{
@@ -73,9 +74,9 @@ pub(crate) async fn run(command: &BenchCommand) -> Result<bool> {
             let history = History::open(&args.record)?;
             let verification = quorate_bench::verify(&args.endpoint, &history).await?;
             if args.json {
-                println!("{}", serde_json::to_string_pretty(&verification)?);
+                say(serde_json::to_string_pretty(&verification)?)?;
             } else {
-                print!("{}", print_verification(&verification));
+                say(print_verification(&verification).trim_end())?;
             }
             Ok(verification.is_good())
         }
@@ -84,9 +85,9 @@ pub(crate) async fn run(command: &BenchCommand) -> Result<bool> {
 
 fn show(report: &Report, json: bool) -> Result<bool> {
     if json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        say(serde_json::to_string_pretty(report)?)?;
     } else {
-        print!("{}", report.print());
+        say(report.print().trim_end())?;
     }
     Ok(report.is_good())
 }

@@ -5,6 +5,7 @@ mod process;
 
 use crate::members::{ClusterView, align};
 use crate::reach::{Reach, ask, connect_local};
+use crate::say::say;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use plan::{Beginning, Home, NodePlan, plan, voters_expected};
@@ -60,15 +61,15 @@ pub(crate) async fn run(args: &DevArgs, reach: &Reach) -> Result<bool> {
             started = cluster.start(&program, plans) => started?,
             () = stop.heard() => return Ok(()),
         }
-        cluster.print();
+        cluster.print()?;
         cluster.watch_over(&mut stop).await
     };
     let outcome = outcome.await;
     // Whatever happened: no node outlives this command.
-    println!("stopping the nodes");
+    let told = say("stopping the nodes");
     process::stop_all(&mut cluster.nodes).await;
-    home.close();
-    outcome.map(|()| true)
+    let closed = home.close();
+    outcome.and(told).and(closed).map(|()| true)
 }
 
 /// Ctrl-C, a kill, or the terminal closed.
@@ -110,7 +111,7 @@ impl Cluster {
         }
         self.until("the first node leads or follows", |seen| seen.leader != 0).await?;
         for plan in new {
-            println!("{} joins", plan.name);
+            say(format_args!("{} joins", plan.name))?;
             let token = self.invite().await?;
             let name = plan.name.clone();
             self.nodes.push(NodeProcess::start(program, plan, &Beginning::Join(token))?);
@@ -123,8 +124,7 @@ impl Cluster {
             voters(seen) >= voters_expected(seen.members.len()) && !seen.change_under_way
         };
         let seen = self.until("all that shall vote are voters", are_settled).await?;
-        println!("\n{}", ClusterView::new(&seen).sentences().join("\n"));
-        Ok(())
+        say(format_args!("\n{}", ClusterView::new(&seen).sentences().join("\n")))
     }
 
     /// Asks the first node until it answers what is waited for, or a node ends, or the time is over.
@@ -176,7 +176,7 @@ impl Cluster {
         Ok(invite.context("no invite is to be had")?.token)
     }
 
-    fn print(&self) {
+    fn print(&self) -> Result<()> {
         let mut rows = vec![["NODE", "PROCESS", "CLIENTS", "FOLDER"].map(str::to_owned)];
         rows.extend(self.nodes.iter().map(|node| {
             let plan = &node.plan;
@@ -187,16 +187,16 @@ impl Cluster {
                 plan.folder.display().to_string(),
             ]
         }));
-        println!("\n{}\n", align(&rows).join("\n"));
+        say(format_args!("\n{}\n", align(&rows).join("\n")))?;
         let endpoints: Vec<String> = self.nodes.iter().map(|node| node.plan.client().to_string()).collect();
-        println!("  export ETCDCTL_API=3 ETCDCTL_ENDPOINTS={}\n", endpoints.join(","));
+        say(format_args!("  export ETCDCTL_API=3 ETCDCTL_ENDPOINTS={}\n", endpoints.join(",")))?;
         if let Some(node) = self.nodes.first() {
-            println!("Kill one: kill -9 {}", node.id());
+            say(format_args!("Kill one: kill -9 {}", node.id()))?;
         }
         if std::io::stdin().is_terminal() {
-            println!("Enter starts those again that ended.");
+            say("Enter starts those again that ended.")?;
         }
-        println!("Ctrl-C stops all.");
+        say("Ctrl-C stops all.")
     }
 
     /// Tells of nodes that end, starts them again when asked to; until the end.
@@ -208,13 +208,13 @@ impl Cluster {
                 Some(()) = wishes.recv() => {
                     for node in self.nodes.iter_mut().filter(|node| !node.is_running()) {
                         node.start_again()?;
-                        println!("{} runs again, process {}", node.plan.name, node.id());
+                        say(format_args!("{} runs again, process {}", node.plan.name, node.id()))?;
                     }
                 }
                 () = sleep(LOOK_PAUSE) => {
                     for node in self.nodes.iter_mut().filter(|node| node.is_running()) {
                         if let Some(end) = node.ended()? {
-                            println!("{} ended: {end}", node.plan.name);
+                            say(format_args!("{} ended: {end}", node.plan.name))?;
                         }
                     }
                 }

@@ -1,6 +1,7 @@
 //! `quorate invite`: one-time tokens with which new nodes join.
 
 use crate::reach::{Reach, ask};
+use crate::say::say;
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use quorate_bench::EndpointArgs;
@@ -84,13 +85,13 @@ pub(crate) async fn run(args: &InviteArgs, reach: &Reach) -> Result<bool> {
         Some(InviteCommand::List(args)) => {
             let mut admin = AdminClient::new(reach.connect(&args.endpoint).await?);
             let invites = ask(ANSWER_TIME_MAX, admin.invites(InvitesRequest {})).await?.invites;
-            println!("{}", if args.json { print_json(&invites) } else { print_list(&invites) });
+            say(if args.json { print_json(&invites) } else { print_list(&invites) })?;
         }
         Some(InviteCommand::Revoke(args)) => {
             let mut admin = AdminClient::new(reach.connect(&args.endpoint).await?);
             let request = InviteRevokeRequest { id: args.id.clone() };
             ask(ANSWER_TIME_MAX, admin.invite_revoke(request)).await?;
-            println!("invite {} is of no use any more", args.id);
+            say(format_args!("invite {} is of no use any more", args.id))?;
         }
     }
     Ok(true)
@@ -101,7 +102,7 @@ async fn make(args: &MakeArgs, reach: &Reach) -> Result<()> {
     let mut admin = AdminClient::new(reach.connect(&args.endpoint).await?);
     let request = InviteRequest { ttl_seconds: args.ttl.as_secs() };
     let invite = ask(ANSWER_TIME_MAX, admin.invite(request)).await?;
-    println!("{}", print(args.format, &invite));
+    say(print(args.format, &invite))?;
     Ok(())
 }
 

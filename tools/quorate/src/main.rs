@@ -10,6 +10,7 @@ mod member;
 mod members;
 mod metrics;
 mod reach;
+mod say;
 mod snapshot;
 mod status;
 
@@ -90,10 +91,7 @@ fn run(command: Command, reach: &Reach) -> Result<bool> {
         Command::Bench(command) => runtime()?.block_on(bench::run(&command)),
         Command::Snapshot(command) => runtime()?.block_on(snapshot::run(&command)),
         Command::Card(args) => card::run(args).map(|()| true),
-        Command::Version => {
-            println!("quorate {}", env!("CARGO_PKG_VERSION"));
-            Ok(true)
-        }
+        Command::Version => say::say(format_args!("quorate {}", env!("CARGO_PKG_VERSION"))).map(|()| true),
     }
 }
 

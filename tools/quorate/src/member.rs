@@ -2,12 +2,14 @@
 
 use crate::members::{ClusterView, print_id};
 use crate::reach::{Reach, ask};
+use crate::say::say;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use quorate_bench::EndpointArgs;
 use quorate_proto::quorate::admin_client::AdminClient;
 use quorate_proto::quorate::{Member, MemberRequest, MembersRequest, MembersResponse};
 use std::time::Duration;
+use tonic::Code;
 use tonic::transport::Channel;
 
 const EXAMPLES: &str = "\
@@ -71,24 +73,24 @@ pub(crate) async fn run(command: &MemberCommand, reach: &Reach) -> Result<bool> 
             let mut admin = connect(&args.way, reach).await?;
             let seen = ask(args.way.command_timeout, admin.members(request)).await?;
             let view = ClusterView::new(&seen);
-            println!("{}", if args.json { serde_json::to_string_pretty(&view)? } else { view.print() });
+            say(if args.json { serde_json::to_string_pretty(&view)? } else { view.print() })?;
         }
         MemberCommand::Remove(args) => {
             let (mut admin, member) = target(args, reach).await?;
             let left = change(args, admin.member_remove(MemberRequest { id: member.id })).await?;
-            println!("{} is no member any more", print(&member));
-            println!("{}", ClusterView::new(&left).sentences().join("\n"));
+            say(format_args!("{} is no member any more", print(&member)))?;
+            say(ClusterView::new(&left).sentences().join("\n"))?;
         }
         MemberCommand::Promote(args) => {
             let (mut admin, member) = target(args, reach).await?;
             let now = change(args, admin.member_promote(MemberRequest { id: member.id })).await?;
-            println!("{} votes", print(&member));
-            println!("{}", ClusterView::new(&now).sentences().join("\n"));
+            say(format_args!("{} votes", print(&member)))?;
+            say(ClusterView::new(&now).sentences().join("\n"))?;
         }
         MemberCommand::Transfer(args) => {
             let (mut admin, member) = target(args, reach).await?;
             change(args, admin.member_transfer(MemberRequest { id: member.id })).await?;
-            println!("{} leads", print(&member));
+            say(format_args!("{} leads", print(&member)))?;
         }
     }
     Ok(true)
@@ -106,14 +108,22 @@ async fn target(args: &TargetArgs, reach: &Reach) -> Result<(Admin, Member)> {
     Ok((admin, member))
 }
 
-/// A change that got no answer may have come to pass.
+/// Where the node lost its leader or the time was over, the change may have come to pass all the same.
 async fn change(
     args: &TargetArgs,
     call: impl Future<Output = Result<tonic::Response<MembersResponse>, tonic::Status>>,
 ) -> Result<MembersResponse> {
-    ask(args.way.command_timeout, call)
-        .await
-        .with_context(|| format!("{} was not changed, as far as is known (quorate member list)", args.member))
+    let mut is_unknown = true;
+    let call = async {
+        let answer = call.await;
+        is_unknown = answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable);
+        answer
+    };
+    let answer = ask(args.way.command_timeout, call).await;
+    answer.with_context(|| {
+        let hint = if is_unknown { " (see `quorate member list`: it may have come to pass)" } else { "" };
+        format!("{}{hint}", args.member)
+    })
 }
 
 /// By id, or by a name that only one has.

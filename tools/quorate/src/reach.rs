@@ -124,12 +124,15 @@ pub(crate) async fn ask<T>(
 
 /// A refusal for people: of ours the words alone, for they say all; of others with the code.
 fn print_refusal(status: &Status) -> String {
+    if let Some(words) = status.message().strip_prefix("quorate: ") {
+        return words.into();
+    }
     match status.code() {
         Code::Unimplemented if status.message().starts_with("unknown service") => {
             "this server is not quorated: ask etcd's own tools".into()
         }
         Code::PermissionDenied | Code::FailedPrecondition | Code::NotFound | Code::InvalidArgument => {
-            status.message().trim_start_matches("quorate: ").into()
+            status.message().into()
         }
         Code::Ok
         | Code::Cancelled
@@ -173,6 +176,7 @@ mod tests {
         let foreign = Status::unimplemented("unknown service quorate.Admin");
         assert!(print_refusal(&foreign).contains("not quorated"));
         assert_eq!(print_refusal(&Status::permission_denied("quorate: the cluster …")), "the cluster …");
+        assert_eq!(print_refusal(&Status::not_found("there is no such member")), "there is no such member");
         assert!(print_refusal(&Status::unavailable("etcdserver: no leader")).contains("no leader"));
     }
 }

@@ -7,6 +7,7 @@ mod file;
 mod restore;
 mod save;
 
+use crate::say::say;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use file::SnapshotFile;
@@ -109,24 +110,24 @@ pub(crate) async fn run(command: &SnapshotCommand) -> Result<bool> {
         SnapshotCommand::Save(args) => {
             let url = args.endpoint.urls()?.remove(0);
             let saved = save::save(&args.endpoint, &url, &args.file).await?;
-            println!("{}: {saved} bytes of {url} saved, checksum good", args.file.display());
+            say(format_args!("{}: {saved} bytes of {url} saved, checksum good", args.file.display()))?;
         }
         SnapshotCommand::Status(args) => {
             let contents = look(&args.source)?;
             if args.json {
-                println!("{}", serde_json::to_string(&contents)?);
+                say(serde_json::to_string(&contents)?)?;
             } else {
-                print!("{}", contents.print());
+                say(contents.print().trim_end())?;
             }
         }
         SnapshotCommand::Restore(args) => {
             let snapshot = SnapshotFile::open(&args.source.file, args.source.skip_hash_check)?;
             let identity = restore::restore(&snapshot, &args.data_dir, &args.name)?;
             let folder = args.data_dir.display();
-            println!(
+            say(format_args!(
                 "{folder} holds the snapshot as {identity}; start it: quorated --data-dir {folder} --name {}",
                 args.name
-            );
+            ))?;
         }
     }
     Ok(true)

@@ -3,6 +3,7 @@
 use crate::members::{ClusterView, MemberView};
 use crate::metrics::Metrics;
 use crate::reach::{Reach, ask};
+use crate::say::say;
 use anyhow::Result;
 use clap::Args;
 use quorate_bench::EndpointArgs;
@@ -89,10 +90,10 @@ pub(crate) async fn run(args: &StatusArgs, reach: &Reach) -> Result<bool> {
         views
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&views)?);
+        say(serde_json::to_string_pretty(&views)?)?;
     } else {
         for view in &views {
-            print!("{}", view.print());
+            say(view.print().trim_end())?;
         }
     }
     Ok(views.iter().all(|view| view.error.is_none()))

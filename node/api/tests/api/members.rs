@@ -6,6 +6,7 @@ use quorate_proto::etcdserverpb as pb;
 use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_types::NodeId;
+use std::process::Command;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -165,4 +166,45 @@ async fn leadership_is_moved_by_the_leader_only() {
     assert_eq!(served.node.state().changes, moves);
     let status = to(NODE).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "etcdserver: not leader"));
+}
+
+/// etcdctl against that endpoint: what it prints, complaints included.
+async fn etcdctl(endpoint: &str, words: &str) -> (bool, String) {
+    let mut command = Command::new("etcdctl");
+    command.env("ETCDCTL_API", "3").arg(format!("--endpoints={endpoint}")).args(words.split(' '));
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_manages_members() {
+    if Command::new("etcdctl").arg("version").output().is_err() {
+        eprintln!("skipped: there is no etcdctl on the path");
+        return;
+    }
+    let (served, _) = two().await;
+    let port = format!("http://{}", served.address);
+    let (done, table) = etcdctl(&port, "member list -w table").await;
+    assert!(done && table.contains("| 22 | started |   n2 | https://10.0.0.34:2380 |"), "{table}");
+    let (done, text) = etcdctl(&port, "member update 22 --peer-urls=http://10.0.0.9:2380").await;
+    assert!(done && text.contains("Member               22 updated"), "{text}");
+    let (done, text) = etcdctl(&port, "member promote 22").await;
+    assert!(done && text.contains("Member               22 promoted"), "{text}");
+    let (done, text) = etcdctl(&port, "member add n3 --peer-urls=http://10.0.0.3:2380").await;
+    assert!(!done && text.contains("quorate --data-dir DIR invite"), "{text}");
+    // Through the socket it is a client like any other, and may do what is done on the board itself.
+    let socket = format!("unix://{}/quorated.sock", served.data_dir.path().display());
+    let (done, text) = etcdctl(&socket, "member remove 22").await;
+    assert!(done && text.contains("Member               22 removed from cluster               c1"), "{text}");
+    served.node.state().member_refusal =
+        Some(MemberRefusal::WouldLoseQuorum { reason: "n3 does not answer".to_owned() });
+    let (done, text) = etcdctl(&port, "member remove 22").await;
+    assert!(!done && text.contains("etcdserver: unhealthy cluster: n3 does not answer"), "{text}");
+    served.node.state().member_refusal = None;
+    let (done, text) = etcdctl(&port, "move-leader 11").await;
+    assert!(done && text.contains("Leadership transferred from 11 to 11"), "{text}");
+    served.node.state().leader = 0x22;
+    let (done, text) = etcdctl(&port, "move-leader 11").await;
+    assert!(!done && text.contains("no leader endpoint given"), "{text}");
 }

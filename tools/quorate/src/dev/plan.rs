@@ -1,5 +1,6 @@
 //! What is started where: names, folders, ports, command lines.
 
+use crate::say::say;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs;
@@ -166,12 +167,12 @@ impl Home {
     }
 
     /// Removes what was temporary.
-    pub(super) fn close(self) {
-        if !self.is_temporary {
-            println!("kept: {}", self.path.display());
-        } else if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("quorate: {} could not be removed: {error}", self.path.display());
+    pub(super) fn close(self) -> Result<()> {
+        let path = self.path.display();
+        if self.is_temporary {
+            return fs::remove_dir_all(&self.path).with_context(|| format!("{path} could not be removed"));
         }
+        say(format_args!("kept: {path}"))
     }
 }
 
@@ -222,12 +223,12 @@ mod tests {
         let home = Home::open(None).unwrap();
         let path = home.path().to_owned();
         fs::create_dir_all(path.join("n1/data")).unwrap();
-        home.close();
+        home.close().unwrap();
         assert!(!path.exists());
         let folder = tempfile::tempdir().unwrap();
         let given = folder.path().join("a/b");
         let home = Home::open(Some(&given)).unwrap();
-        home.close();
+        home.close().unwrap();
         assert!(given.exists());
     }
 
