@@ -10,17 +10,35 @@
 extern crate alloc;
 
 mod config;
+mod durable;
+pub mod invariants;
+mod log;
+mod membership_change;
+mod membership_log;
 mod message;
+mod mutation;
+mod outputs;
+mod peers;
+mod progress;
+pub mod promotion;
+mod quorum;
 mod raft;
+mod random;
+mod read;
 mod ready;
 mod refused;
+mod role;
 mod status;
 pub mod timing;
+mod transfer;
 
 pub use config::{Config, Restored};
+pub use membership_log::{decode_membership, encode_membership};
 pub use message::{
     AppendAnswer, AppendEntries, Body, Envelope, Heartbeat, HeartbeatAnswer, Message, VoteRequest,
 };
+#[cfg(feature = "mutants")]
+pub use mutation::Mutation;
 pub use raft::Raft;
 pub use ready::{Append, AppendNumber, Fetch, ImageWanted, LogChange, ReadDone, ReadId, ReadRefused, Ready};
 pub use refused::{MembershipRefused, ProposeRefused, TransferRefused};

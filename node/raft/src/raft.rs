@@ -1,196 +1,319 @@
 //! The core: one node's part in the quorum.
 
-use crate::{
-    AppendNumber, Config, MembershipRefused, Message, PeerProgress, ProposeRefused, ReadId, Ready, Restored,
-    Role, TransferRefused,
-};
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
-use quorate_types::{Entry, HardState, Index, Membership, NodeId, Position, Start, Term};
+use crate::durable::Durable;
+use crate::log::Log;
+use crate::membership_log::{MembershipLog, decode_membership};
+use crate::peers::Peers;
+use crate::random::Random;
+use crate::read::FollowerReads;
+use crate::role::RoleState;
+use crate::timing::{IDLE_TICKS, RESTART_SILENCE_TICKS};
+use crate::{AppendNumber, Body, Config, Envelope, Message, ReadDone, ReadId, ReadRefused, Restored, quorum};
+use alloc::vec::Vec;
+use quorate_types::{HardState, Index, NodeId, Start, Term};
 
 /// One node's consensus. Inputs first, then `take_ready`, after each turn.
 #[derive(Debug, Clone)]
 pub struct Raft {
-    config: Config,
-    restored: Restored,
+    pub(crate) node: NodeId,
+    pub(crate) start: Start,
+    pub(crate) random: Random,
+    /// Ticks since the start.
+    pub(crate) now: u64,
+    /// Newest term seen, and the vote in it: maybe not durable yet.
+    pub(crate) hard_state: HardState,
+    /// Whom the vote was granted, not said yet because it is not durable.
+    pub(crate) vote_owed: Option<NodeId>,
+    pub(crate) role: RoleState,
+    /// How the log stands against this term's leader.
+    pub(crate) following: Following,
+    pub(crate) log: Log,
+    pub(crate) memberships: MembershipLog,
+    pub(crate) durable: Durable,
+    pub(crate) committed: Index,
+    pub(crate) applied: Index,
+    /// Whether a committed membership had a place for this node.
+    pub(crate) was_member: bool,
+    pub(crate) peers: Peers,
+    pub(crate) stale: Option<Start>,
+    pub(crate) reads: FollowerReads,
+    /// No vote before then, except in a hand-over.
+    pub(crate) silent_until: u64,
+    /// When a node that does not lead campaigns, or campaigns again.
+    pub(crate) election_at: u64,
+    pub(crate) outbox: Outbox,
+    pub(crate) ignored: u64,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutation: Option<crate::Mutation>,
 }
+
+/// A follower's knowledge of this term's leader's log. Volatile; nothing of it outlives the term (rule 8).
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Following {
+    /// The log in memory matches the leader's up to here.
+    pub(crate) verified: Index,
+    /// The leader has committed up to here.
+    pub(crate) committed: Index,
+    /// Durability claimed so far.
+    pub(crate) claimed: Index,
+}
+
+/// What waits to be taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outbox {
+    pub(crate) messages: Vec<Envelope>,
+    pub(crate) reads: Vec<ReadDone>,
+    pub(crate) fetches: Vec<crate::Fetch>,
+    pub(crate) images: Vec<crate::ImageWanted>,
+    /// Something came in since the last `take_ready`.
+    pub(crate) is_dirty: bool,
+}
+
+/// Terms beyond this are nonsense: a peer must not bring the end of counting near.
+const TERM_MAX: u64 = u64::MAX >> 16;
 
 impl Raft {
     /// Goes on from what recovery made durable. A node that is the only voter campaigns at once.
+    ///
+    /// # Panics
+    /// If `restored` contradicts itself: entries with a gap, an image beyond the log's end or below its base, a
+    /// Membership entry that `decode_membership` does not take. Recovery has checked that.
     #[must_use]
     pub fn restore(config: Config, restored: Restored) -> Raft {
-        Raft { config, restored }
+        let Restored { hard_state, membership, base, entries, committed, applied, seen } = restored;
+        let log = Log::new(base, entries);
+        let last = log.last();
+        assert!(base.index <= applied && applied <= last.index, "the image stands within the log");
+        assert!(last.term <= hard_state.term, "a term is durable before its entries");
+        let mut random = Random::new(config.seed ^ config.start.incarnation.rotate_left(32));
+        let salt = random.next();
+        let mut raft = Raft {
+            node: config.node,
+            start: config.start,
+            random,
+            now: 0,
+            hard_state,
+            vote_owed: None,
+            role: RoleState::default(),
+            following: Following::default(),
+            was_member: membership.member(config.node).is_some(),
+            memberships: MembershipLog::new(membership),
+            durable: Durable::new(hard_state, last.index),
+            committed: applied,
+            applied,
+            peers: Peers::new(seen),
+            stale: None,
+            reads: FollowerReads::new(salt),
+            silent_until: RESTART_SILENCE_TICKS,
+            election_at: 0,
+            outbox: Outbox { is_dirty: true, ..Outbox::default() },
+            ignored: 0,
+            log,
+            #[cfg(feature = "mutants")]
+            mutation: None,
+        };
+        for entry in raft.log.entries().filter(|entry| entry.kind == quorate_types::EntryKind::Membership) {
+            let membership = decode_membership(entry).expect("recovery checked each membership");
+            raft.was_member |= membership.member(raft.node).is_some();
+            raft.memberships.push(entry.position.index, membership);
+        }
+        raft.commit(committed.clamp(applied, last.index));
+        raft.following.verified = raft.committed;
+        raft.arm_election();
+        if quorum::is_alone(raft.memberships.in_force(), raft.node) {
+            raft.become_candidate(false);
+        }
+        raft.end_input();
+        raft
     }
 
     /// So many ticks of `TICK_MS` have passed.
-    pub fn tick(&mut self, _count: u32) {}
+    pub fn tick(&mut self, count: u32) {
+        self.now += u64::from(count);
+        let expired = self.reads.expire(self.now);
+        self.refuse_reads(expired, ReadRefused::LeaderChanged);
+        match &self.role {
+            RoleState::Leader(_) => self.tick_leader(),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                self.tick_follower();
+            }
+        }
+        self.end_input();
+    }
 
     /// Nothing happens by itself before so many ticks have passed; at least 1.
     #[must_use]
     pub fn ticks_until_due(&self) -> u32 {
-        1
+        let role_due = match &self.role {
+            RoleState::Leader(leader) => leader.due(),
+            RoleState::Follower(_) => Some(self.election_at),
+            RoleState::PreCandidate(campaign) | RoleState::Candidate(campaign) => {
+                Some(self.election_at.min(campaign.resend_at))
+            }
+        };
+        let due = role_due.into_iter().chain(self.reads.due()).min();
+        let ticks = due.map_or(IDLE_TICKS, |due| due.saturating_sub(self.now).clamp(1, IDLE_TICKS));
+        u32::try_from(ticks).expect("clamped to a small number")
     }
 
-    /// A peer said something; `from` is what its link proved.
-    pub fn step(&mut self, _from: NodeId, _message: Message) {}
-
-    /// Appends a command, on the leader.
-    ///
-    /// # Errors
-    /// If it was not appended, why.
-    pub fn propose(&mut self, _payload: Arc<[u8]>) -> Result<Position, ProposeRefused> {
-        Err(ProposeRefused::NotLeader { leader: None })
-    }
-
-    /// Appends a membership, on the leader: in force at once.
-    ///
-    /// # Errors
-    /// If it was not appended, why.
-    pub fn propose_membership(&mut self, _next: Membership) -> Result<Position, MembershipRefused> {
-        Err(MembershipRefused::NotLeader { leader: None })
+    /// A peer said something; `from` is what its link proved. What cannot be true is ignored and counted.
+    pub fn step(&mut self, from: NodeId, message: Message) {
+        if from == self.node || message.term.0 > TERM_MAX {
+            self.ignored += 1;
+            return;
+        }
+        if let Body::StaleStart { seen } = message.body {
+            self.step_stale_start(from, seen);
+        } else if self.stale.is_some() {
+            self.ignored += 1;
+        } else if self.judge_start(from, message.start) {
+            self.step_body(from, message.term, message.body);
+        }
+        self.end_input();
     }
 
     /// Asks from where on a read here is linearizable; answered once in `Ready.reads`.
-    pub fn request_read(&mut self, _id: ReadId) {}
+    pub fn request_read(&mut self, id: ReadId) {
+        match &mut self.role {
+            RoleState::Leader(leader) => {
+                if !leader.reads.ask(crate::read::Reader::Local(id)) {
+                    self.refuse_reads([id], ReadRefused::Overloaded);
+                }
+            }
+            RoleState::Follower(follower) if follower.leader.is_some() => {
+                if !self.reads.ask(id) {
+                    self.refuse_reads([id], ReadRefused::Overloaded);
+                }
+            }
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                self.refuse_reads([id], ReadRefused::NoLeader);
+            }
+        }
+        self.end_input();
+    }
 
     /// That append, and all before it, are durable.
-    pub fn ack_append(&mut self, _number: AppendNumber) {}
-
-    /// Begins to hand leadership to that voter.
     ///
-    /// # Errors
-    /// If that is not begun, why.
-    pub fn transfer(&mut self, _to: NodeId) -> Result<(), TransferRefused> {
-        Err(TransferRefused::NotLeader { leader: None })
+    /// # Panics
+    /// If it was never handed out, or acknowledged before.
+    pub fn ack_append(&mut self, number: AppendNumber) {
+        self.durable.ack(number);
+        self.pay_vote();
+        match &self.role {
+            RoleState::Leader(_) => self.advance_commit(),
+            RoleState::Candidate(_) => self.ask_for_votes_if_durable(),
+            RoleState::Follower(_) => self.claim_durable(),
+            RoleState::PreCandidate(_) => {}
+        }
+        self.end_input();
     }
 
-    /// A span that `Ready.fetches` asked for; `after` stands right before it.
-    pub fn fetched(&mut self, _to: NodeId, _after: Position, _entries: Vec<Entry>) {}
-
-    /// The card no longer has that span.
-    pub fn fetch_failed(&mut self, _to: NodeId) {}
-
-    /// That peer has been sent the image of that position.
-    pub fn image_sent(&mut self, _to: NodeId, _position: Position) {}
-
-    /// That peer could not be sent an image.
-    pub fn image_failed(&mut self, _to: NodeId) {}
-
-    /// A received image is durable and is to become this node's state; whether it does.
-    pub fn install_image(&mut self, _position: Position, _membership: Membership) -> bool {
-        false
+    /// Whether this life of the peer may be listened to (rule 12).
+    fn judge_start(&mut self, from: NodeId, start: Start) -> bool {
+        match self.peers.judge(from, start, self.memberships.in_force()) {
+            crate::peers::Life::First | crate::peers::Life::Same => true,
+            crate::peers::Life::Newer => {
+                self.peer_restarted(from);
+                true
+            }
+            crate::peers::Life::Stale { seen } => {
+                self.ignored += 1;
+                self.send(from, Body::StaleStart { seen });
+                false
+            }
+            crate::peers::Life::Unknown => {
+                self.ignored += 1;
+                false
+            }
+        }
     }
 
-    /// All there is to do since the last call.
-    #[must_use]
-    pub fn take_ready(&mut self) -> Ready {
-        Ready::default()
+    /// A peer says that it has seen another life of this node. Only a member's word counts, and only if it
+    /// proves something: an answer to an earlier life of this node's own does not.
+    fn step_stale_start(&mut self, from: NodeId, seen: Start) {
+        let is_member = self.memberships.in_force().member(from).is_some();
+        if !is_member || !crate::peers::is_stale(self.start, seen) {
+            self.ignored += 1;
+            return;
+        }
+        self.become_follower(self.hard_state.term, None);
+        self.stale = Some(seen);
+        self.vote_owed = None;
     }
 
-    /// Whether `take_ready` would hand out anything.
-    #[must_use]
-    pub fn has_ready(&self) -> bool {
-        false
+    fn step_body(&mut self, from: NodeId, term: Term, body: Body) {
+        match body {
+            Body::PreVoteRequest(request) => self.step_pre_vote_request(from, term, request),
+            Body::VoteRequest(request) => self.step_vote_request(from, term, request),
+            Body::PreVoteAnswer { granted } => self.step_pre_vote_answer(from, term, granted),
+            Body::Heartbeat(heartbeat) => {
+                if self.listens_to_leader(from, term, heartbeat.round) {
+                    self.step_heartbeat(from, heartbeat);
+                }
+            }
+            Body::AppendEntries(append) => {
+                if self.listens_to_leader(from, term, 0) {
+                    self.step_append(from, append);
+                }
+            }
+            Body::ReadRequest { number } => self.step_read_request(from, term, number),
+            Body::VoteAnswer { granted } if self.is_of_this_term(term) => {
+                self.step_vote_answer(from, granted)
+            }
+            Body::HeartbeatAnswer(answer) if self.is_of_this_term(term) => {
+                self.step_heartbeat_answer(from, answer);
+            }
+            Body::AppendAnswer(answer) if self.is_of_this_term(term) => self.step_append_answer(from, answer),
+            Body::ReadAnswer { number, index } if self.is_of_this_term(term) => {
+                self.step_read_answer(from, number, index);
+            }
+            Body::CampaignNow if self.is_of_this_term(term) => self.step_campaign_now(from),
+            Body::StaleStart { .. } => unreachable!("heard before"),
+            Body::VoteAnswer { .. }
+            | Body::HeartbeatAnswer(_)
+            | Body::AppendAnswer(_)
+            | Body::ReadAnswer { .. }
+            | Body::CampaignNow => {}
+        }
     }
 
-    /// What this node does in its term.
-    #[must_use]
-    pub fn role(&self) -> Role {
-        Role::Follower
+    /// Whether an answer is of the own term; a newer one ends the own first, and is no answer to anything.
+    fn is_of_this_term(&mut self, term: Term) -> bool {
+        if term > self.hard_state.term {
+            self.become_follower(term, None);
+            return false;
+        }
+        term == self.hard_state.term
     }
 
-    /// Who leads, as far as is known.
-    #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        None
+    /// The end of every input: what is stated always holds.
+    pub(crate) fn end_input(&mut self) {
+        self.outbox.is_dirty = true;
+        #[cfg(debug_assertions)]
+        crate::invariants::check(self);
     }
 
-    /// Newest term seen; maybe not durable yet.
-    #[must_use]
-    pub fn term(&self) -> Term {
-        self.restored.hard_state.term
+    pub(crate) fn send(&mut self, to: NodeId, body: Body) {
+        self.send_in(self.hard_state.term, to, body);
     }
 
-    /// Term and vote; maybe not durable yet.
-    #[must_use]
-    pub fn hard_state(&self) -> HardState {
-        self.restored.hard_state
+    pub(crate) fn send_in(&mut self, term: Term, to: NodeId, body: Body) {
+        self.outbox.messages.push(Envelope { to, message: Message { start: self.start, term, body } });
     }
 
-    /// Known to be committed up to here.
-    #[must_use]
-    pub fn committed(&self) -> Index {
-        self.restored.committed
+    pub(crate) fn refuse_reads(&mut self, ids: impl IntoIterator<Item = ReadId>, refused: ReadRefused) {
+        let done = ids.into_iter().map(|id| ReadDone { id, outcome: Err(refused) });
+        self.outbox.reads.extend(done);
     }
 
-    /// Handed out in `Ready.committed` up to here.
-    #[must_use]
-    pub fn applied(&self) -> Index {
-        self.restored.applied
-    }
-
-    /// On this node's card up to here.
-    #[must_use]
-    pub fn persisted(&self) -> Index {
-        self.restored.applied
-    }
-
-    /// End of the log in memory.
-    #[must_use]
-    pub fn last(&self) -> Position {
-        self.restored.base
-    }
-
-    /// Term of the entry at that index, if memory still holds it.
-    #[must_use]
-    pub fn position_of(&self, _index: Index) -> Option<Term> {
-        None
-    }
-
-    /// The membership in force: the newest in the log.
-    #[must_use]
-    pub fn membership(&self) -> &Membership {
-        &self.restored.membership
-    }
-
-    /// The newest membership known to be committed.
-    #[must_use]
-    pub fn membership_committed(&self) -> &Membership {
-        &self.restored.membership
-    }
-
-    /// Whether this node was a member once, and the committed membership has no place for it any more.
-    #[must_use]
-    pub fn is_removed(&self) -> bool {
-        false
-    }
-
-    /// How far each peer is; nothing on a node that does not lead.
-    pub fn progress(&self) -> impl Iterator<Item = PeerProgress> + '_ {
-        core::iter::empty()
-    }
-
-    /// Newest start seen of each peer, to be given to the next `restore`.
-    #[must_use]
-    pub fn seen(&self) -> &BTreeMap<NodeId, Start> {
-        &self.restored.seen
-    }
-
-    /// Rises by one with each change of `seen`.
-    #[must_use]
-    pub fn seen_changes(&self) -> u64 {
-        0
-    }
-
-    /// A newer start of this node, or another with the same count, that a peer has seen: this card is an
-    /// older copy. The node takes no part any more.
-    #[must_use]
-    pub fn stale(&self) -> Option<Start> {
-        None
-    }
-
-    /// Messages ignored because they could not be true.
-    #[must_use]
-    pub fn ignored(&self) -> u64 {
-        u64::from(self.config.seed == 0 && self.config.node.0 == 0)
+    /// Everything up to `index` is committed, as this node knows from now on.
+    pub(crate) fn commit(&mut self, index: Index) {
+        assert!(index >= self.committed, "what is committed is never taken back");
+        assert!(index <= self.log.last().index, "only what is in the log is committed");
+        self.committed = index;
+        if let Some(membership) = self.memberships.commit(index) {
+            self.was_member |= membership.member(self.node).is_some();
+            self.durable.record_membership(membership.clone());
+        }
     }
 }

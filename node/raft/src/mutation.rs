@@ -1,0 +1,58 @@
+//! Known ways to break the core, so that tests can show that they would notice. Without the feature `mutants`
+//! nothing of this is built.
+
+/// One broken rule.
+#[cfg(feature = "mutants")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// A vote is asked for and given before it is durable.
+    VoteBeforeDurable,
+    /// An entry of an older term is committed by counting (Raft thesis, figure 3.7).
+    CommitOldTermByCount,
+    /// The leader counts its own entries before its own card has them.
+    CountOwnBeforeAck,
+    /// A node that hears no leader raises its term at once.
+    SkipPreVote,
+    /// A follower commits what it has not verified against this leader.
+    CommitBeyondVerified,
+    /// The ack of an append covers entries that replaced those it was for.
+    CountLateAck,
+    /// A read is answered without a round with the quorum.
+    ReadWithoutRound,
+    /// During a joint change the new voters alone decide.
+    SingleQuorumInJoint,
+    /// A leader reads at its commit index before it has committed an entry of its own term.
+    ReadBeforeOwnCommit,
+    /// Durability is claimed to a leader whose term is not durable (rule 9).
+    ClaimInUndurableTerm,
+}
+
+#[cfg(feature = "mutants")]
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Mutation; 10] = [
+        Mutation::VoteBeforeDurable,
+        Mutation::CommitOldTermByCount,
+        Mutation::CountOwnBeforeAck,
+        Mutation::SkipPreVote,
+        Mutation::CommitBeyondVerified,
+        Mutation::CountLateAck,
+        Mutation::ReadWithoutRound,
+        Mutation::SingleQuorumInJoint,
+        Mutation::ReadBeforeOwnCommit,
+        Mutation::ClaimInUndurableTerm,
+    ];
+}
+
+/// Whether this core is broken in that way; never, without the feature.
+macro_rules! mutated {
+    ($raft:expr, $mutation:ident) => {{
+        #[cfg(feature = "mutants")]
+        let is_mutated = $raft.mutation == Some($crate::Mutation::$mutation);
+        #[cfg(not(feature = "mutants"))]
+        let is_mutated = false;
+        is_mutated
+    }};
+}
+
+pub(crate) use mutated;

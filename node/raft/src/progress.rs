@@ -1,0 +1,461 @@
+//! What a leader knows of one peer, and how it feeds it.
+//!
+//! All transitions of `Flow` stand here: Probe finds where the logs meet, one append at a time; Stream sends
+//! ahead, as many bytes as may be in flight; Image waits for the hall. An append that brought no answer while
+//! the peer was heard goes again from what was verified, ever more slowly.
+
+use crate::timing::{
+    CAUGHT_UP_TICKS, ELECTION_TICKS_MAX, IMAGE_INSTALL_TICKS, RESEND_TICKS_MAX, RESEND_TICKS_MIN,
+};
+use crate::{PeerProgress, PeerState};
+use alloc::boxed::Box;
+use heapless::Deque;
+use quorate_types::{Index, NodeId, Position, limits};
+
+/// One peer, in this leader's term.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    verified: Index,
+    persisted: Index,
+    /// The next entry to send.
+    next: Index,
+    flow: Flow,
+    /// What follows this index was asked from the card.
+    fetching: Option<Index>,
+    heard_at: u64,
+    /// Newest heartbeat round answered.
+    round: u64,
+    /// Newest commit index it was sent in an append.
+    committed_sent: Index,
+    resend_ticks: u64,
+    caught_up_since: Option<u64>,
+    farewell: Option<Farewell>,
+}
+
+/// How entries go to it.
+#[derive(Debug, Clone)]
+enum Flow {
+    Probe { sent_at: Option<u64> },
+    Stream { window: Box<Window>, moved_at: u64 },
+    Image { sent: Option<Sent> },
+}
+
+/// An image was sent up to `index`; the peer may take until then to stand on it.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    index: Index,
+    until: u64,
+}
+
+/// A peer that is no member any more, and is to hear so.
+#[derive(Debug, Clone, Copy)]
+struct Farewell {
+    /// The membership without it.
+    index: Index,
+    /// The first heartbeat round that told it that this is committed.
+    told_in: Option<u64>,
+    until: u64,
+}
+
+/// Appends on their way: last index and bytes of each, oldest first.
+#[derive(Debug, Clone, Default)]
+struct Window {
+    appends: Deque<(Index, u64), APPENDS_IN_FLIGHT_MAX>,
+    bytes: u64,
+}
+
+/// Appends to one peer without an answer; many small ones must not cost more than few large ones.
+const APPENDS_IN_FLIGHT_MAX: usize = 128;
+
+impl Progress {
+    /// A peer of which nothing is known but that it may hold what stands before `next`.
+    pub(crate) fn new(next: Index, now: u64) -> Progress {
+        assert!(next > Index(0), "the first entry stands at 1");
+        Progress {
+            verified: Index(0),
+            persisted: Index(0),
+            next,
+            flow: Flow::Probe { sent_at: None },
+            fetching: None,
+            heard_at: now,
+            round: 0,
+            committed_sent: Index(0),
+            resend_ticks: RESEND_TICKS_MIN,
+            caught_up_since: None,
+            farewell: None,
+        }
+    }
+
+    /// The index after which an append should go out now.
+    pub(crate) fn wants(&self, last: Index) -> Option<Index> {
+        let has_room = match &self.flow {
+            Flow::Probe { sent_at } => sent_at.is_none(),
+            Flow::Stream { window, .. } => self.next <= last && window.has_room(),
+            Flow::Image { .. } => false,
+        };
+        (has_room && self.fetching.is_none()).then_some(Index(self.next.0 - 1))
+    }
+
+    /// Whether it should hear, by an empty append, that more is committed; and after which index.
+    pub(crate) fn wants_commit(&self, committed: Index) -> Option<Index> {
+        let is_stream = matches!(self.flow, Flow::Stream { .. });
+        (is_stream && self.committed_sent < committed).then_some(Index(self.next.0 - 1))
+    }
+
+    /// An append of entries up to `last`, weighing `bytes`, goes out.
+    pub(crate) fn sent(&mut self, last: Index, bytes: u64, committed: Index, now: u64) {
+        assert!(last.next() >= self.next, "what is sent follows what was");
+        let is_empty = last.next() == self.next;
+        match &mut self.flow {
+            Flow::Probe { sent_at } => *sent_at = Some(now),
+            Flow::Stream { .. } if is_empty => {}
+            Flow::Stream { window, moved_at } => {
+                if window.appends.is_empty() {
+                    *moved_at = now;
+                }
+                window.push(last, bytes);
+                self.next = last.next();
+            }
+            Flow::Image { .. } => unreachable!("nothing is sent beside an image"),
+        }
+        self.committed_sent = self.committed_sent.max(committed);
+    }
+
+    /// It said something.
+    pub(crate) fn heard(&mut self, now: u64) {
+        self.heard_at = now;
+    }
+
+    /// It answered that heartbeat round.
+    pub(crate) fn answered(&mut self, round: u64) {
+        self.round = self.round.max(round);
+    }
+
+    /// What it claims to hold, checked to be within the leader's log.
+    pub(crate) fn claims(&mut self, verified: Index, persisted: Index, now: u64) {
+        assert!(persisted <= verified, "checked where it came in");
+        self.persisted = self.persisted.max(persisted);
+        if verified > self.verified {
+            self.verified = verified;
+            self.resend_ticks = RESEND_TICKS_MIN;
+            if let Flow::Stream { window, moved_at } = &mut self.flow {
+                window.release(verified);
+                *moved_at = now;
+            }
+            if self.fetching.is_none() {
+                self.next = self.next.max(verified.next());
+            }
+        }
+        if let Flow::Image { sent: Some(sent) } = &self.flow
+            && self.verified >= sent.index
+        {
+            self.stream(now);
+        }
+    }
+
+    /// An append was taken: where the logs meet is known.
+    pub(crate) fn taken(&mut self, verified: Index, persisted: Index, now: u64) {
+        self.claims(verified, persisted, now);
+        if matches!(self.flow, Flow::Probe { .. }) {
+            self.stream(now);
+        }
+    }
+
+    /// It has something else, or nothing, at `previous`; `meeting` is the last index that may match.
+    pub(crate) fn rejected(&mut self, previous: Index, meeting: Index) {
+        let is_news = match &self.flow {
+            Flow::Probe { .. } => previous.next() == self.next && previous > self.verified,
+            Flow::Stream { .. } => previous > self.verified,
+            Flow::Image { .. } => false,
+        };
+        if is_news {
+            // Strictly back: whatever the peer says, probing ends.
+            let meeting = meeting.min(Index(previous.0 - 1)).max(self.verified);
+            self.probe(meeting.next());
+        }
+    }
+
+    /// It cannot hold more before its card has taken some: the same again, later.
+    pub(crate) fn full(&mut self, now: u64) {
+        if matches!(self.flow, Flow::Probe { .. } | Flow::Stream { .. }) {
+            self.probe(self.verified.next());
+            self.flow = Flow::Probe { sent_at: Some(now) };
+        }
+    }
+
+    /// It started anew: its memory is gone, its card is not.
+    pub(crate) fn restarted(&mut self, last: Index) {
+        self.verified = self.persisted;
+        self.resend_ticks = RESEND_TICKS_MIN;
+        self.caught_up_since = None;
+        self.probe(if self.persisted == Index(0) { last.next() } else { self.persisted.next() });
+    }
+
+    /// Each heartbeat: sends again what seems lost.
+    pub(crate) fn maintain(&mut self, now: u64) {
+        let resend_ticks = self.resend_ticks;
+        let is_lost = |at: u64| self.heard_at > at && now - at >= resend_ticks;
+        let (is_lost, next) = match &self.flow {
+            Flow::Probe { sent_at } => (sent_at.is_some_and(is_lost), self.next),
+            Flow::Stream { window, moved_at } => {
+                (!window.appends.is_empty() && is_lost(*moved_at), self.verified.next())
+            }
+            Flow::Image { sent } => (sent.is_some_and(|sent| now >= sent.until), self.next),
+        };
+        if is_lost && self.fetching.is_none() {
+            self.resend_ticks = (resend_ticks * 2).min(RESEND_TICKS_MAX);
+            self.probe(next);
+        }
+    }
+
+    /// What follows `after` is no longer in memory: it was asked from the card.
+    pub(crate) fn fetch(&mut self, after: Index) {
+        assert!(self.fetching.is_none(), "one fetch at a time");
+        self.fetching = Some(after);
+    }
+
+    /// The card answered: what follows which index was wanted, if it still is.
+    pub(crate) fn end_fetch(&mut self) -> Option<Index> {
+        let after = self.fetching.take()?;
+        let is_wanted = after.next() == self.next && !matches!(self.flow, Flow::Image { .. });
+        is_wanted.then_some(after)
+    }
+
+    /// It is behind the log: the hall must send an image, at or beyond which index.
+    pub(crate) fn want_image(&mut self) -> Index {
+        self.fetching = None;
+        self.flow = Flow::Image { sent: None };
+        self.next
+    }
+
+    /// Whether it waits for the hall to send an image.
+    pub(crate) fn waits_for_image(&self) -> bool {
+        matches!(self.flow, Flow::Image { sent: None })
+    }
+
+    /// It was sent the image of `position`.
+    pub(crate) fn image_sent(&mut self, position: Position, now: u64) {
+        self.next = position.index.max(self.verified).next();
+        self.flow =
+            Flow::Image { sent: Some(Sent { index: position.index, until: now + IMAGE_INSTALL_TICKS }) };
+        self.claims(self.verified, self.persisted, now);
+    }
+
+    /// It could not be sent one: probing finds out whether it still needs it.
+    pub(crate) fn image_failed(&mut self, now: u64) {
+        self.flow = Flow::Probe { sent_at: Some(now) };
+    }
+
+    /// Judges, each heartbeat, whether it keeps up.
+    pub(crate) fn judge_lag(&mut self, is_close: bool, now: u64) {
+        let keeps_up = is_close && self.is_active(now);
+        self.caught_up_since = if keeps_up { self.caught_up_since.or(Some(now)) } else { None };
+    }
+
+    /// It is no member from `index` on; it is told until then at most.
+    pub(crate) fn leave(&mut self, index: Index, until: u64) {
+        self.farewell = self.farewell.or(Some(Farewell { index, told_in: None, until }));
+    }
+
+    /// It is a member again.
+    pub(crate) fn stay(&mut self) {
+        self.farewell = None;
+    }
+
+    /// A heartbeat of that round told it that `committed` is.
+    pub(crate) fn told(&mut self, committed: Index, round: u64) {
+        if let Some(farewell) = &mut self.farewell
+            && committed >= farewell.index
+        {
+            farewell.told_in = farewell.told_in.or(Some(round));
+        }
+    }
+
+    /// Whether it left, and knows or will never know.
+    pub(crate) fn is_gone(&self, now: u64) -> bool {
+        self.farewell.is_some_and(|farewell| {
+            let knows = farewell.told_in.is_some_and(|round| self.round >= round);
+            (knows && self.verified >= farewell.index) || now >= farewell.until
+        })
+    }
+
+    pub(crate) fn verified(&self) -> Index {
+        self.verified
+    }
+
+    pub(crate) fn persisted(&self) -> Index {
+        self.persisted
+    }
+
+    pub(crate) fn round(&self) -> u64 {
+        self.round
+    }
+
+    pub(crate) fn next(&self) -> Index {
+        self.next
+    }
+
+    pub(crate) fn is_member(&self) -> bool {
+        self.farewell.is_none()
+    }
+
+    /// Answered within an election timeout.
+    pub(crate) fn is_active(&self, now: u64) -> bool {
+        now - self.heard_at <= ELECTION_TICKS_MAX
+    }
+
+    pub(crate) fn is_caught_up(&self, now: u64) -> bool {
+        self.caught_up_since.is_some_and(|since| now - since >= CAUGHT_UP_TICKS)
+    }
+
+    pub(crate) fn describe(&self, node: NodeId, now: u64) -> PeerProgress {
+        let state = match &self.flow {
+            Flow::Image { .. } => PeerState::Image,
+            Flow::Probe { .. } | Flow::Stream { .. } if self.fetching.is_some() => PeerState::Fetch,
+            Flow::Probe { .. } => PeerState::Probe,
+            Flow::Stream { .. } => PeerState::Stream,
+        };
+        PeerProgress {
+            node,
+            verified: self.verified,
+            persisted: self.persisted,
+            is_active: self.is_active(now),
+            is_caught_up: self.is_caught_up(now),
+            state,
+        }
+    }
+
+    fn probe(&mut self, next: Index) {
+        self.next = next;
+        self.fetching = None;
+        self.flow = Flow::Probe { sent_at: None };
+    }
+
+    fn stream(&mut self, now: u64) {
+        self.next = self.verified.next();
+        self.fetching = None;
+        self.flow = Flow::Stream { window: Box::default(), moved_at: now };
+    }
+}
+
+impl Window {
+    fn has_room(&self) -> bool {
+        let bytes_max = u64::try_from(limits::APPEND_IN_FLIGHT_BYTES_MAX).expect("fits");
+        self.bytes < bytes_max && !self.appends.is_full()
+    }
+
+    fn push(&mut self, last: Index, bytes: u64) {
+        self.bytes += bytes;
+        self.appends.push_back((last, bytes)).expect("room was asked for before sending");
+    }
+
+    fn release(&mut self, verified: Index) {
+        while let Some((_, bytes)) = self.appends.front().copied().filter(|(last, _)| *last <= verified) {
+            self.bytes -= bytes;
+            self.appends.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streaming(last: u64) -> Progress {
+        let mut progress = Progress::new(Index(last), 0);
+        progress.taken(Index(last), Index(last), 0);
+        progress
+    }
+
+    #[test]
+    fn one_append_at_a_time_while_probing() {
+        let mut progress = Progress::new(Index(5), 0);
+        assert_eq!(progress.wants(Index(9)), Some(Index(4)));
+        progress.sent(Index(9), 500, Index(0), 0);
+        assert_eq!(progress.wants(Index(9)), None);
+        progress.rejected(Index(4), Index(2));
+        assert_eq!(progress.wants(Index(9)), Some(Index(2)));
+        progress.sent(Index(9), 500, Index(0), 0);
+        progress.taken(Index(9), Index(0), 1);
+        assert_eq!(progress.wants(Index(9)), None);
+        assert_eq!(progress.wants(Index(10)), Some(Index(9)));
+    }
+
+    #[test]
+    fn probing_goes_back_whatever_the_peer_says_and_not_below_what_is_verified() {
+        let mut progress = Progress::new(Index(5), 0);
+        progress.rejected(Index(4), Index(99));
+        assert_eq!(progress.next(), Index(4));
+        progress.rejected(Index(4), Index(0));
+        assert_eq!(progress.next(), Index(4), "an old refusal says nothing");
+        let mut progress = streaming(7);
+        progress.sent(Index(9), 10, Index(0), 0);
+        progress.rejected(Index(9), Index(0));
+        assert_eq!(progress.next(), Index(8));
+    }
+
+    #[test]
+    fn bytes_in_flight_are_bounded() {
+        let mut progress = streaming(1);
+        let half = u64::try_from(limits::APPEND_IN_FLIGHT_BYTES_MAX / 2).unwrap();
+        progress.sent(Index(2), half, Index(0), 0);
+        progress.sent(Index(3), half, Index(0), 0);
+        assert_eq!(progress.wants(Index(9)), None);
+        progress.claims(Index(2), Index(0), 1);
+        assert_eq!(progress.wants(Index(9)), Some(Index(3)));
+    }
+
+    #[test]
+    fn what_brings_no_answer_goes_again_ever_more_slowly() {
+        let mut progress = streaming(1);
+        progress.sent(Index(4), 10, Index(0), 10);
+        progress.maintain(10 + RESEND_TICKS_MIN);
+        assert_eq!(progress.wants(Index(4)), None, "a peer that is not heard is not sent to again");
+        progress.heard(12);
+        progress.maintain(9 + RESEND_TICKS_MIN);
+        assert_eq!(progress.wants(Index(4)), None);
+        progress.maintain(10 + RESEND_TICKS_MIN);
+        assert_eq!(progress.wants(Index(4)), Some(Index(1)));
+        progress.sent(Index(4), 10, Index(0), 50);
+        progress.heard(60);
+        progress.maintain(50 + RESEND_TICKS_MIN);
+        assert_eq!(progress.wants(Index(4)), None);
+        progress.maintain(50 + 2 * RESEND_TICKS_MIN);
+        assert_eq!(progress.wants(Index(4)), Some(Index(1)));
+    }
+
+    #[test]
+    fn a_peer_on_an_image_streams_once_it_stands_on_it() {
+        let mut progress = Progress::new(Index(5), 0);
+        progress.fetch(Index(4));
+        assert_eq!(progress.wants(Index(9)), None);
+        assert_eq!(progress.end_fetch(), Some(Index(4)));
+        assert_eq!(progress.want_image(), Index(5));
+        let position = Position { index: Index(8), ..Position::default() };
+        progress.image_sent(position, 0);
+        assert_eq!(progress.wants(Index(9)), None);
+        progress.claims(Index(8), Index(8), 5);
+        assert_eq!(progress.wants(Index(9)), Some(Index(8)));
+    }
+
+    #[test]
+    fn a_restarted_peer_keeps_what_its_card_had() {
+        let mut progress = streaming(7);
+        progress.claims(Index(9), Index(8), 0);
+        progress.restarted(Index(20));
+        assert_eq!((progress.verified(), progress.wants(Index(20))), (Index(8), Some(Index(8))));
+    }
+
+    #[test]
+    fn a_peer_that_left_is_told_so_once() {
+        let mut progress = streaming(7);
+        progress.leave(Index(9), 1_000);
+        progress.told(Index(8), 1);
+        progress.told(Index(9), 2);
+        progress.claims(Index(9), Index(9), 0);
+        progress.answered(1);
+        assert!(!progress.is_gone(5));
+        progress.answered(2);
+        assert!(progress.is_gone(5));
+    }
+}
