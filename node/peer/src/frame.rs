@@ -279,9 +279,10 @@ impl AppendHead {
     pub(crate) fn with_payloads(self, payloads: Vec<Arc<[u8]>>) -> Message {
         assert_eq!(payloads.len(), self.append.entries.len(), "one payload for each entry was read");
         let first = self.append.previous.index.0;
-        let entries = (first + 1..).zip(self.append.entries).zip(payloads);
+        // The indexes come last: asked for one more than there are entries, they could run over.
+        let entries = self.append.entries.into_iter().zip(payloads).zip(first + 1..);
         let entries = entries
-            .map(|((index, entry), payload)| Entry {
+            .map(|((entry, payload), index)| Entry {
                 position: Position { term: entry.term, index: Index(index) },
                 kind: entry.kind,
                 payload,
@@ -295,7 +296,7 @@ impl AppendHead {
     fn checked(self, tail_bytes: usize) -> Result<AppendHead, FrameError> {
         let count = self.append.entries.len();
         let has_room = u64::try_from(count).is_ok_and(|count| {
-            // One more, for the range in `with_payloads` to end beyond the last.
+            // The last index has one after it, as every index of a log has.
             self.append.previous.index.0.checked_add(count).is_some_and(|last| last < u64::MAX)
         });
         if !has_room {
@@ -359,3 +360,7 @@ const WELCOME_BYTES_MAX: usize = 256 * 1024;
 const SHARE_BYTES_MIN: usize = 4 * 1024;
 
 const _: () = assert!(HEAD_BYTES_MAX > 14 * limits::BATCH_ENTRY_COUNT_MAX + 64);
+
+#[cfg(test)]
+#[path = "frame/tests.rs"]
+mod tests;

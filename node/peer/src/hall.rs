@@ -18,7 +18,9 @@ pub trait Hall: Clone + Send + Sync + 'static {
     /// `JOIN_ANSWER_MAX`; when the joiner goes away the future is dropped.
     fn join(&self, request: JoinRequest) -> impl Future<Output = Result<JoinAnswer, JoinRefusal>> + Send;
 
-    /// A peer wants to send an image. None: not wanted. Otherwise where its bytes go, and from which on.
+    /// A peer wants to send an image. None: not wanted. Otherwise where its bytes go, and from which on. A peer
+    /// whose link broke offers again, perhaps before the intake of the cut transfer has seen its end: the
+    /// answer may wait for that.
     fn image_begins(&self, from: NodeId, offer: ImageOffer)
     -> impl Future<Output = Option<ImageSink>> + Send;
 
@@ -37,7 +39,8 @@ pub enum Refusal {
     NotAMember {
         /// Index of the membership it judged by.
         at: Index,
-        /// Its version: of two memberships the one with the higher is the newer.
+        /// Its version: of two memberships the one with the higher is the newer. Zero from a node that is
+        /// still joining and knows none.
         version: u64,
     },
     /// Another cluster, another protocol version, another node id than the key's: its words.

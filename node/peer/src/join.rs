@@ -2,7 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod knock;
-mod proof;
+pub(crate) mod proof;
 
 use core::fmt;
 use quorate_types::{ClusterId, Index, Membership, NodeId, PeerKey};

@@ -10,6 +10,8 @@ mod bounded;
 mod endpoint;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod goodbye;
 mod hall;
 mod image;

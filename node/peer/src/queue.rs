@@ -188,3 +188,7 @@ const FORWARD_COUNT_MAX: usize = 4_096;
 
 /// Bytes of forwards waiting; one that is larger waits alone.
 pub(crate) const FORWARD_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+#[cfg(test)]
+#[path = "queue/tests.rs"]
+mod tests;

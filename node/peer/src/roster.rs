@@ -1,5 +1,6 @@
 //! Who is believed, and what is known of each: shared by the handle and the room's tasks. Locks here are held
-//! for a few instructions, never across an await.
+//! for a few instructions, never across an await, and never while a connection is asked or told something: it
+//! has a lock of its own, held while packets are made, and the driver comes through here.
 
 use crate::endpoint::Dialer;
 use crate::frame;
@@ -260,10 +261,11 @@ impl Slot {
 
     /// Where to dial: what it advertises, and where its own link comes from right now, or came from last.
     pub(crate) fn candidates(&self) -> (Vec<String>, Option<SocketAddr>) {
+        let incoming = lock(&self.link).incoming.clone();
+        let seen = incoming.map(|(incoming, port)| listening_at(&incoming, port));
         let mut link = lock(&self.link);
-        let seen = link.incoming.as_ref().map(|(incoming, port)| listening_at(incoming, *port));
         link.learned = seen.or(link.learned);
-        // What it advertises comes first in the list anyway: do not dial the same address twice.
+        // What it advertises is dialled anyway: not twice.
         let learned = link.learned.filter(|learned| !link.addresses.contains(&learned.to_string()));
         (link.addresses.clone(), learned)
     }
@@ -291,11 +293,14 @@ impl Slot {
     /// The peer's own link is up. Gives the one it takes the place of. A dial of ours is begun anew, for now it
     /// is known where the peer is; and if our link leads to a life of it that is over, that link ends.
     pub(crate) fn set_incoming(&self, connection: &Connection, hello: &Hello) -> Option<Connection> {
+        let seen = listening_at(connection, hello.port);
         let mut link = lock(&self.link);
-        link.learned = Some(listening_at(connection, hello.port));
+        link.learned = Some(seen);
         let older = link.incoming.replace((connection.clone(), hello.port));
-        match &link.outgoing {
-            Some((outgoing, start)) if *start != hello.start => Goodbye::Superseded.say(outgoing),
+        let outgoing = link.outgoing.clone();
+        drop(link);
+        match outgoing {
+            Some((outgoing, start)) if start != hello.start => Goodbye::Superseded.say(&outgoing),
             Some(_) => {}
             None => self.wake.notify_one(),
         }
@@ -360,12 +365,13 @@ impl Slot {
             (queue.dropped(), queue.count(), queue.bytes())
         };
         let link = lock(&self.link);
-        PeerStats {
+        let outgoing = link.outgoing.as_ref().map(|(connection, _)| connection.clone());
+        let stats = PeerStats {
             node: self.id,
-            is_up: link.outgoing.is_some(),
+            is_up: outgoing.is_some(),
             is_heard: link.incoming.is_some(),
-            address: link.outgoing.as_ref().map(|(connection, _)| canonical(connection.remote_address())),
-            round_trip: link.outgoing.as_ref().map(|(connection, _)| connection.rtt()),
+            address: None,
+            round_trip: None,
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
             dropped: dropped + self.unsendable.load(Ordering::Relaxed),
@@ -375,6 +381,12 @@ impl Slot {
             dials_failed: link.dials_failed,
             last_failure: link.last_failure.clone(),
             image: link.image_out,
+        };
+        drop(link);
+        PeerStats {
+            address: outgoing.as_ref().map(|connection| canonical(connection.remote_address())),
+            round_trip: outgoing.as_ref().map(Connection::rtt),
+            ..stats
         }
     }
 }

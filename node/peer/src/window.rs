@@ -1,20 +1,22 @@
 //! What a connection may hold in memory. quinn's own bounds are for servers: a megabyte for each of two
 //! hundred streams, ten for what is sent, and no bound on what is received.
 //!
-//! Worst case for one peer, beside entries that the log holds anyway:
+//! Worst case for one peer, beside entries the log holds or is about to hold:
 //!
 //! | Where | Bytes |
 //! | --- | --- |
-//! | sent, not yet acknowledged (`SEND_WINDOW`) | 512 KiB |
+//! | sent, not yet acknowledged (`SEND_WINDOW`) | 768 KiB |
 //! | received, not yet read (`RECEIVE_WINDOW`), on the peer's own connection | 768 KiB |
-//! | one append being read | `APPEND_BYTES_MAX`, or one entry: 1.6 MiB |
-//! | one forward being read | the same as one entry |
 //! | forwards waiting (`FORWARD_QUEUE_BYTES_MAX`) | 1 MiB |
+//! | one forward being read: from followers alone | 1.6 MiB |
 //! | datagrams, both ways | 24 KiB |
 //!
-//! A node is sent appends by its leader alone and forwards of that size by its followers alone, so an honest
-//! peer stays below 4 MiB. An image adds its own two windows and nine chunks of 256 KiB on either side: below
-//! 4 MiB. A stranger may make the node hold 64 KiB before it is refused.
+//! An image adds two such windows and ten chunks of 256 KiB on the receiving side: below 5 MiB on either. A
+//! stranger may make the node hold 64 KiB before it is refused. The socket's receive buffer in quinn is another
+//! 3 MiB at most, once.
+//!
+//! A stream may never fill the connection's windows alone: neither end of a stream of entries that waits for a
+//! lost packet, nor a second one of forwards, keeps a vote from being written or read.
 
 use crate::tls::Purpose;
 use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
@@ -40,6 +42,7 @@ pub(crate) fn bound_server(server: &mut ServerConfig) {
 pub(crate) fn client(purpose: Purpose) -> Arc<TransportConfig> {
     let mut transport = common();
     transport
+        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(match purpose {
@@ -60,7 +63,6 @@ fn common() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
-        .keep_alive_interval(Some(KEEP_ALIVE))
         // Nodes stand near each other: a lost first packet is repeated sooner than across the world.
         .initial_rtt(Duration::from_millis(100))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
@@ -73,19 +75,22 @@ fn common() -> TransportConfig {
 /// pauses of Wi-Fi. Liveness is not judged by it; that is raft's.
 const IDLE_MS: u32 = 4_000;
 
-/// Keeps followers' links to each other open, on which nothing is said for hours.
+/// Keeps followers' links to each other open, on which nothing is said for hours. The dialling end's work.
 const KEEP_ALIVE: Duration = Duration::from_millis(1_300);
 
 /// One stream for each lane; heartbeats have one only where datagrams do not pass.
 const LANE_COUNT: u32 = 4;
 
-const STREAM_WINDOW: u32 = 512 * 1024;
+const STREAM_WINDOW: u32 = 320 * 1024;
 const RECEIVE_WINDOW: u32 = 768 * 1024;
 const STRANGER_WINDOW: u32 = 64 * 1024;
 const WELCOME_WINDOW: u32 = 512 * 1024;
-const SEND_WINDOW: u64 = 512 * 1024;
+const SEND_WINDOW: u64 = 768 * 1024;
 const DATAGRAM_SEND_BYTES: usize = 8 * 1024;
 const DATAGRAM_RECEIVE_BYTES: usize = 16 * 1024;
 
 /// Handshakes quinn holds for the acceptor to take.
 const HANDSHAKES_WAITING_MAX: usize = 32;
+
+const _: () = assert!(RECEIVE_WINDOW >= 2 * STREAM_WINDOW + 128 * 1024, "room beside entries and forwards");
+const _: () = assert!(SEND_WINDOW >= RECEIVE_WINDOW as u64, "the same on the sending side");

@@ -74,7 +74,7 @@ impl From<StreamError> for Stop {
 /// One connection's worth of an image.
 struct Transfer<'a> {
     core: &'a Core,
-    slot: &'a Slot,
+    slot: &'a Arc<Slot>,
     offer: ImageOffer,
     /// Bytes the receiver has or was sent.
     reached: u64,
@@ -117,6 +117,9 @@ impl Transfer<'_> {
     async fn write<S: ImageSource>(&mut self, send: &mut SendStream, source: &mut S) -> Result<(), Stop> {
         while self.reached < self.offer.bytes {
             self.slot.note_image_out(self.reached);
+            if !self.core.is_current(self.slot) {
+                return Err(Stop::Final(ImageSendError::NotAMember));
+            }
             let left = self.offer.bytes - self.reached;
             let bytes_max =
                 usize::try_from(left).map_or(IMAGE_CHUNK_BYTES_MAX, |left| left.min(IMAGE_CHUNK_BYTES_MAX));

@@ -117,7 +117,7 @@ pub(super) async fn i_am_here(
 }
 
 /// A membership is sent around and kept: no member may fill it alone.
-fn check_lengths(said: &WireKnock) -> Result<(), JoinRefusal> {
+pub(crate) fn check_lengths(said: &WireKnock) -> Result<(), JoinRefusal> {
     if said.name.len() > NAME_BYTES_MAX {
         return Err(JoinRefusal::Other(format!("the name is longer than {NAME_BYTES_MAX} bytes")));
     }

@@ -100,6 +100,17 @@ fn not_reached(error: DialError, addresses: &[String]) -> JoinError {
     let is_other_key = |why: &DialFailure| matches!(why, DialFailure::OtherKey(_));
     let is_unresolved = |why: &DialFailure| matches!(why, DialFailure::NotResolved(_));
     let is_silent = |why: &DialFailure| matches!(why, DialFailure::NoAnswer);
+    let turned_away = error.tried.iter().find_map(|(_, why)| match why {
+        DialFailure::Refused(words) => Some(words.clone()),
+        DialFailure::NotResolved(_)
+        | DialFailure::NoAnswer
+        | DialFailure::OtherKey(_)
+        | DialFailure::NotQuorate
+        | DialFailure::Broken(_) => None,
+    });
+    if let Some(words) = turned_away {
+        return JoinError::TurnedAway(words);
+    }
     if all(is_silent) {
         JoinError::NoAnswer { addresses: addresses.to_vec() }
     } else if all(is_unresolved) {

@@ -7,11 +7,11 @@ use quinn::Connection;
 use quorate_types::PeerKey;
 
 /// What is signed with the invite's key, and by whom for whom.
-pub(super) struct Statement(Vec<u8>);
+pub(crate) struct Statement(Vec<u8>);
 
 impl Statement {
     /// For this connection; none if it is gone.
-    pub(super) fn new(
+    pub(crate) fn new(
         connection: &Connection,
         issuer: PeerKey,
         joiner: PeerKey,
@@ -22,7 +22,7 @@ impl Statement {
         Some(Statement([PURPOSE, &session, &issuer.0, &joiner.0, said].concat()))
     }
 
-    pub(super) fn sign(&self, invite: &NodeKey) -> [u8; 64] {
+    pub(crate) fn sign(&self, invite: &NodeKey) -> [u8; 64] {
         invite.sign(&self.0)
     }
 
@@ -33,24 +33,24 @@ impl Statement {
 
 /// A knock's head: `32 invite key | 64 signature | what is said (postcard)`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Knock<'a> {
-    pub(super) invite: PeerKey,
-    pub(super) signature: [u8; 64],
-    pub(super) said: &'a [u8],
+pub(crate) struct Knock<'a> {
+    pub(crate) invite: PeerKey,
+    pub(crate) signature: [u8; 64],
+    pub(crate) said: &'a [u8],
 }
 
 impl<'a> Knock<'a> {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         [&self.invite.0, self.signature.as_slice(), self.said].concat()
     }
 
-    pub(super) fn decode(head: &'a [u8]) -> Result<Knock<'a>, FrameError> {
+    pub(crate) fn decode(head: &'a [u8]) -> Result<Knock<'a>, FrameError> {
         let (invite, rest) = head.split_first_chunk().ok_or(FrameError::Head)?;
         let (signature, said) = rest.split_first_chunk().ok_or(FrameError::Head)?;
         Ok(Knock { invite: PeerKey(*invite), signature: *signature, said })
     }
 
-    pub(super) fn is_proven(&self, statement: &Statement) -> bool {
+    pub(crate) fn is_proven(&self, statement: &Statement) -> bool {
         statement.is_signed(&self.invite, &self.signature)
     }
 }
