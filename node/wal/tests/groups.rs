@@ -237,3 +237,19 @@ fn a_segment_that_is_used_again_answers_trimmed() {
     assert_eq!(old.fetch(Index(3), Index(40), 1).err(), Some(WalError::Trimmed { first: Index(4) }));
     assert!(matches!(old.verify(), Err(WalError::Trimmed { .. })));
 }
+
+/// A payload is held by whoever wrote it, and by the log only while its batch is: nothing of it stays behind.
+#[test]
+fn the_log_holds_no_payload_once_it_is_written() {
+    let disk = SimDisk::new();
+    let mut writer = restart(&disk, None, 1).unwrap();
+    let held = entry(at(1, 1), 5_000, 0);
+    let mut one = batch(&[Record::Entry(held.clone())]);
+    writer.write(&one).unwrap();
+    assert_eq!(std::sync::Arc::strong_count(&held.payload), 2, "the batch and the test");
+    one.clear();
+    writer.sync().unwrap();
+    let reader = writer.reader();
+    assert_eq!(reader.fetch(Index(0), Index(1), 1).unwrap().entries.first(), Some(&held));
+    assert_eq!(std::sync::Arc::strong_count(&held.payload), 1);
+}
