@@ -66,7 +66,10 @@ async fn refuses(cluster: &Cluster, number: usize) {
         ended("a read", reader.kv.range(range(false))),
     );
     for refused in [written.unwrap_err(), read.unwrap_err()] {
-        assert!(is_without_quorum(&refused), "{refused:?}");
+        // An etcd 3.5 lets some run into their deadline.
+        let is_late =
+            matches!(cluster.program(), Program::Etcd(_)) && refused.code() == Code::DeadlineExceeded;
+        assert!(is_without_quorum(&refused) || is_late, "{refused:?}");
     }
     let served = ended("a serializable read", client.kv.range(range(true))).await.unwrap();
     assert_eq!(served.into_inner().kvs[0].value, "whole");
