@@ -45,6 +45,8 @@ impl Raft {
         if is_new_term || self.leader() != leader {
             self.lose_leader();
         }
+        // What a leader committed before it stepped down within its term.
+        self.following.verified = self.following.verified.max(self.committed);
         self.role = RoleState::Follower(Follower { leader, heard_at: self.now });
         self.arm_election();
     }
@@ -95,10 +97,13 @@ impl Raft {
     }
 
     /// Whether this node may stand for election: a voter by the membership in force, committed or not, as it
-    /// is what its own votes are counted by. A membership not applied yet is no obstacle, since applying it
-    /// changes nothing here.
+    /// is what votes are counted by. A voter whose removal is not known to be committed may too, without a vote
+    /// of its own: it may be the only one whose log has the membership without it (Raft thesis 4.2.2). A
+    /// membership not applied yet is no obstacle, since applying it changes nothing here.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.stale.is_none() && quorum::is_voter(self.memberships.in_force(), self.node)
+        let is_voter = |membership| quorum::is_voter(membership, self.node);
+        let may_be_needed = is_voter(self.memberships.in_force()) || is_voter(self.memberships.committed());
+        self.stale.is_none() && may_be_needed
     }
 
     /// Sets a new random timeout.

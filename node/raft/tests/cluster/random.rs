@@ -1,0 +1,493 @@
+//! One random history: everything that can go wrong, from one seed; then it ends, and the cluster must work.
+
+use super::{Cluster, with_learner};
+use quorate_raft::{Raft, Role};
+use quorate_types::{Index, NodeId, Term};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What a history reached: a test fails if none of many histories reached something.
+#[derive(Debug, Default, Clone)]
+pub struct Reached(pub BTreeMap<&'static str, u64>);
+
+impl Reached {
+    pub fn count(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: &Reached) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
+}
+
+/// Splitmix64.
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub fn roll(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below
+    }
+
+    pub fn one_in(&mut self, chances: u64) -> bool {
+        self.roll(chances) == 0
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        let count = u64::try_from(of.len()).unwrap();
+        (count > 0).then(|| of[usize::try_from(self.roll(count)).unwrap()])
+    }
+}
+
+/// How bad it gets; drawn from the seed.
+#[derive(Debug)]
+struct Weather {
+    loss: u64,
+    delay: u64,
+    disk_delay: u64,
+    stall: u64,
+    crash: u64,
+    cut: u64,
+    change: u64,
+    propose: u64,
+}
+
+pub struct History {
+    pub cluster: Cluster,
+    pub reached: Reached,
+    dice: Dice,
+    weather: Weather,
+    /// Messages that do not get through.
+    cuts: BTreeSet<(NodeId, NodeId)>,
+    /// A node nobody hears and who hears nobody, and its term when that began.
+    alone: Option<(NodeId, Term)>,
+    /// Stopped processes: time they will be told of when they go on.
+    paused: BTreeMap<NodeId, u32>,
+    next_id: u64,
+    numbers: u64,
+}
+
+const STEPS: u64 = 500;
+const HEALING_STEPS: u64 = 1_500;
+
+/// Plays the history of a seed.
+pub fn play(seed: u64, prepare: impl FnOnce(&mut Cluster)) -> Reached {
+    let mut history = History::new(seed, prepare);
+    for _ in 0..STEPS {
+        history.step();
+    }
+    history.heal();
+    history.reached
+}
+
+impl History {
+    pub fn new(seed: u64, prepare: impl FnOnce(&mut Cluster)) -> History {
+        let mut dice = Dice::new(seed);
+        let voters: &[u64] =
+            [&[1, 2, 3][..], &[1, 2, 3, 4, 5], &[1], &[1, 2, 3]][usize::try_from(dice.roll(4)).unwrap()];
+        let weather = Weather {
+            loss: [0, 50, 10][usize::try_from(dice.roll(3)).unwrap()],
+            delay: 1 + dice.roll(12),
+            disk_delay: 1 + dice.roll(10),
+            stall: 30 + dice.roll(200),
+            crash: 30 + dice.roll(200),
+            cut: 30 + dice.roll(150),
+            change: 20 + dice.roll(200),
+            propose: 2 + dice.roll(6),
+        };
+        let mut cluster = Cluster::new(seed, voters);
+        prepare(&mut cluster);
+        for id in voters {
+            cluster.start(NodeId(*id));
+        }
+        History {
+            cluster,
+            reached: Reached::default(),
+            dice,
+            weather,
+            cuts: BTreeSet::new(),
+            alone: None,
+            paused: BTreeMap::new(),
+            next_id: 10,
+            numbers: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        self.pass_time();
+        self.deliver();
+        self.disks();
+        self.images();
+        self.clients();
+        self.faults();
+        self.changes();
+        self.drain();
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        self.cluster.nodes.keys().copied().collect()
+    }
+
+    fn running(&self) -> Vec<NodeId> {
+        let awake = self.cluster.nodes.iter().filter(|(_, node)| node.raft.is_some());
+        awake.map(|(id, _)| *id).filter(|id| !self.paused.contains_key(id)).collect()
+    }
+
+    fn pass_time(&mut self) {
+        let count = u32::try_from(1 + self.dice.roll(4)).unwrap();
+        self.cluster.now += u64::from(count);
+        for id in self.ids() {
+            match self.paused.get_mut(&id) {
+                Some(slept) => *slept += count,
+                None => {
+                    self.cluster.input(id, |raft| raft.tick(count));
+                }
+            }
+        }
+        if let Some((id, term)) = self.alone
+            && let Some(raft) = self.cluster.raft(id)
+        {
+            let is_alone = raft.membership().voters == [id];
+            assert!(raft.term() == term || is_alone, "node {id} raised its term while nobody heard it");
+        }
+    }
+
+    fn deliver(&mut self) {
+        let now = self.cluster.now;
+        let (due, later) =
+            std::mem::take(&mut self.cluster.net).into_iter().partition(|flight| flight.at <= now);
+        self.cluster.net = later;
+        let mut due: Vec<super::Flight> = due;
+        while !due.is_empty() {
+            let at = usize::try_from(self.dice.roll(u64::try_from(due.len()).unwrap())).unwrap();
+            let mut flight = due.swap_remove(at);
+            let is_cut = self.cuts.contains(&(flight.from, flight.to));
+            let is_lost = self.weather.loss > 0 && self.dice.one_in(self.weather.loss);
+            if is_cut || is_lost {
+                continue;
+            }
+            if self.paused.contains_key(&flight.to) || self.weather.loss > 0 && self.dice.one_in(20) {
+                // Late, or twice.
+                flight.at = now + self.dice.roll(60);
+                self.cluster.net.push(flight.clone());
+                if self.paused.contains_key(&flight.to) {
+                    continue;
+                }
+            }
+            self.cluster.deliver(flight);
+        }
+    }
+
+    fn disks(&mut self) {
+        let now = self.cluster.now;
+        for id in self.running() {
+            let node = self.cluster.nodes.get_mut(&id).expect("it runs");
+            if node.disk.pending.is_empty() || node.disk.ready_at > now {
+                continue;
+            }
+            let is_stalled = self.dice.one_in(self.weather.stall);
+            let delay =
+                if is_stalled { 100 + self.dice.roll(300) } else { self.dice.roll(self.weather.disk_delay) };
+            node.disk.ready_at = now + delay;
+            if is_stalled {
+                self.reached.count("stall");
+                continue;
+            }
+            for _ in 0..=self.dice.roll(3) {
+                self.cluster.sync(id);
+            }
+        }
+    }
+
+    fn images(&mut self) {
+        for (from, wanted) in std::mem::take(&mut self.cluster.images) {
+            if self.dice.one_in(3) && self.cluster.raft(from).is_some() {
+                let arrives = !self.dice.one_in(4) && !self.paused.contains_key(&wanted.to);
+                self.reached.count(if arrives { "image sent" } else { "image failed" });
+                self.cluster.send_image(from, wanted, arrives);
+            } else {
+                self.cluster.images.push((from, wanted));
+            }
+        }
+    }
+
+    fn clients(&mut self) {
+        let running = self.running();
+        let Some(id) = self.dice.pick(&running) else { return };
+        self.numbers += 1;
+        if self.dice.one_in(self.weather.propose) {
+            let leader = self.cluster.leader().filter(|leader| running.contains(leader));
+            let target = leader.filter(|_| !self.dice.one_in(4)).unwrap_or(id);
+            let bytes = self.numbers.to_le_bytes();
+            let is_taken = self.cluster.input(target, |raft| raft.propose(Arc::from(bytes)).is_ok());
+            if is_taken == Some(true) {
+                self.reached.count("proposed");
+            }
+        }
+        if self.dice.one_in(3) {
+            self.cluster.read(id, self.numbers);
+        }
+    }
+
+    fn faults(&mut self) {
+        if self.dice.one_in(self.weather.crash) {
+            self.crash_one();
+        }
+        if self.dice.one_in(40) {
+            let down: Vec<NodeId> =
+                self.ids().into_iter().filter(|id| self.cluster.raft(*id).is_none()).collect();
+            if let Some(id) = self.dice.pick(&down) {
+                self.cluster.start(id);
+            }
+        }
+        if self.dice.one_in(self.weather.cut) {
+            self.cut();
+        } else if self.dice.one_in(60) {
+            self.cuts.clear();
+            self.alone = None;
+        }
+        if self.dice.one_in(120)
+            && let Some(id) = self.dice.pick(&self.running())
+        {
+            self.paused.insert(id, 0);
+            self.reached.count("paused");
+        } else if self.dice.one_in(30) {
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        for (id, slept) in std::mem::take(&mut self.paused) {
+            self.cluster.input(id, |raft| raft.tick(slept));
+        }
+    }
+
+    fn crash_one(&mut self) {
+        let Some(id) = self.dice.pick(&self.running()) else { return };
+        let pending = self.cluster.nodes[&id].disk.pending.len();
+        let kept = usize::try_from(self.dice.roll(u64::try_from(pending).unwrap() + 1)).unwrap();
+        if kept < pending {
+            self.reached.count("unsynced lost");
+        }
+        if self.cluster.raft(id).is_some_and(|raft| !raft.membership().voters_outgoing.is_empty()) {
+            self.reached.count("crash in joint");
+        }
+        self.cluster.crash(id, kept);
+        if self.alone.is_some_and(|(alone, _)| alone == id) {
+            self.alone = None;
+        }
+    }
+
+    fn cut(&mut self) {
+        let ids = self.ids();
+        let Some(id) = self.dice.pick(&ids) else { return };
+        self.alone = None;
+        match self.dice.roll(4) {
+            0 => {
+                let others = ids.iter().filter(|other| **other != id);
+                self.cuts.extend(others.flat_map(|other| [(id, *other), (*other, id)]));
+                self.alone = self.cluster.raft(id).map(|raft| (id, raft.term()));
+                let leads = self.cluster.raft(id).is_some_and(|raft| raft.role() == Role::Leader);
+                self.reached.count(if leads { "leader alone" } else { "node alone" });
+            }
+            1 => {
+                let other = self.dice.pick(&ids).expect("there are nodes");
+                self.cuts.insert((id, other));
+                self.reached.count("one way");
+            }
+            2 => self.cuts.extend(ids.iter().map(|other| (id, *other))),
+            _ => {
+                let side: BTreeSet<NodeId> = ids.iter().copied().filter(|_| self.dice.one_in(2)).collect();
+                let crosses = |a: &NodeId, b: &NodeId| side.contains(a) != side.contains(b);
+                for a in &ids {
+                    self.cuts.extend(ids.iter().filter(|b| crosses(a, b)).map(|b| (*a, *b)));
+                }
+                self.reached.count("split");
+            }
+        }
+    }
+
+    fn changes(&mut self) {
+        if self.dice.one_in(80)
+            && let Some(id) = self.dice.pick(&self.running())
+            && self.cluster.make_image(id).is_some()
+        {
+            self.cluster.nodes.get_mut(&id).expect("it runs").disk.trim();
+        }
+        if !self.dice.one_in(self.weather.change) {
+            return;
+        }
+        let running = self.running();
+        let leads = |raft: &Raft| raft.role() == Role::Leader;
+        let leaders: Vec<NodeId> =
+            running.into_iter().filter(|id| self.cluster.raft(*id).is_some_and(leads)).collect();
+        let Some(leader) = self.dice.pick(&leaders) else { return };
+        let ids = self.ids();
+        let target = self.dice.pick(&ids).expect("there are nodes");
+        match self.dice.roll(5) {
+            0 | 1 if self.next_id < 14 => self.add_learner(leader),
+            2 => self.propose_membership(leader, "removal", |raft| raft.removal(target).ok()),
+            3 => self.propose_membership(leader, "swap", |raft| swap(raft, target)),
+            _ => {
+                if self.cluster.input(leader, |raft| raft.transfer(target).is_ok()) == Some(true) {
+                    self.reached.count("transfer");
+                }
+            }
+        }
+    }
+
+    fn add_learner(&mut self, leader: NodeId) {
+        let id = self.next_id;
+        let known = self.cluster.raft(leader).expect("it runs").membership_committed().clone();
+        let added = self.cluster.input(leader, |raft| {
+            let next = with_learner(raft.membership(), id);
+            raft.propose_membership(next).is_ok()
+        });
+        if added == Some(true) {
+            self.next_id += 1;
+            self.cluster.insert(NodeId(id), known);
+            self.cluster.start(NodeId(id));
+            self.reached.count("learner added");
+        }
+    }
+
+    fn propose_membership(
+        &mut self,
+        leader: NodeId,
+        what: &'static str,
+        next: impl FnOnce(&Raft) -> Option<quorate_types::Membership>,
+    ) {
+        let is_proposed = self
+            .cluster
+            .input(leader, |raft| next(raft).is_some_and(|next| raft.propose_membership(next).is_ok()));
+        if is_proposed == Some(true) {
+            self.reached.count(what);
+        }
+    }
+
+    fn drain(&mut self) {
+        let now = self.cluster.now;
+        for id in self.running() {
+            let before = self.cluster.net.len();
+            let leader_before =
+                self.cluster.raft(id).map(|raft| (raft.role(), raft.persisted(), raft.applied()));
+            self.cluster.drain(id);
+            let delay = self.weather.delay;
+            for flight in &mut self.cluster.net[before..] {
+                flight.at = now + self.dice.roll(delay);
+            }
+            if let Some((role, persisted, _)) = leader_before
+                && self.cluster.raft(id).is_some_and(|raft| raft.applied() > persisted)
+            {
+                let is_leader = role == Role::Leader;
+                self.reached.count(if is_leader { "leader applied first" } else { "follower applied first" });
+            }
+        }
+    }
+
+    /// Faults end: within a bounded time a write is applied everywhere, every read is answered, and whoever
+    /// is a member agrees.
+    fn heal(&mut self) {
+        self.cuts.clear();
+        self.alone = None;
+        self.weather = Weather {
+            loss: 0,
+            delay: 2,
+            disk_delay: 2,
+            stall: u64::MAX,
+            crash: u64::MAX,
+            cut: u64::MAX,
+            change: u64::MAX,
+            propose: 5,
+        };
+        self.wake();
+        for id in self.ids() {
+            self.cluster.nodes.get_mut(&id).expect("a node").disk.ready_at = 0;
+            if self.cluster.raft(id).is_none() {
+                self.cluster.start(id);
+            }
+        }
+        let mut goal: Option<Index> = None;
+        for _ in 0..HEALING_STEPS {
+            self.pass_time();
+            self.deliver();
+            self.disks();
+            self.images();
+            if let Some(leader) = self.cluster.leader()
+                && goal
+                    .is_none_or(|goal| self.cluster.raft(leader).is_some_and(|raft| raft.last().index < goal))
+            {
+                let proposed = self.cluster.input(leader, |raft| raft.propose(Arc::from(&b"end"[..])));
+                goal = proposed.and_then(Result::ok).map(|position| position.index);
+            }
+            self.drain();
+            if goal.is_some_and(|goal| self.is_settled(goal)) {
+                self.reached.count("settled");
+                self.reached.0.insert("read answered", self.cluster.checker.reads_answered);
+                self.reached.0.insert("read refused", self.cluster.checker.reads_refused);
+                self.reached.0.insert("fetched", self.cluster.fetched);
+                return;
+            }
+        }
+        panic!("the cluster does not settle: {}", self.describe());
+    }
+
+    fn is_settled(&self, goal: Index) -> bool {
+        let Some(leader) = self.cluster.leader().and_then(|id| self.cluster.raft(id)) else { return false };
+        let members = leader.membership_committed();
+        let digest = self.cluster.nodes[&leader.node()].digest;
+        let agrees = |id: NodeId| {
+            let node = &self.cluster.nodes[&id];
+            node.applied.index >= goal
+                && node
+                    .raft
+                    .as_ref()
+                    .is_some_and(|raft| raft.applied() == leader.applied() && raft.persisted() >= goal)
+                && node.digest == digest
+        };
+        members.members.iter().all(|member| agrees(member.id)) && self.cluster.checker.open_reads() == 0
+    }
+
+    fn describe(&self) -> String {
+        let nodes = self.cluster.nodes.values().filter_map(|node| node.raft.as_ref());
+        nodes
+            .map(|raft| {
+                let ids = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+                let members = raft.membership();
+                let progress: Vec<_> = raft.progress().collect();
+                format!(
+                    "\n{} {:?} term {} leader {:?} base {} applied {} committed {} persisted {} last {} voters {:?} {:?} learners {:?} v{} {progress:?}",
+                    raft.node(), raft.role(), raft.term(), raft.leader(), raft.base().index, raft.applied(), raft.committed(),
+                    raft.persisted(), raft.last(), ids(&members.voters), ids(&members.voters_outgoing), ids(&members.learners), members.version,
+                )
+            })
+            .collect()
+    }
+}
+
+/// Voters without `target`, or with it: any joint change, not only those that keep voters odd.
+fn swap(raft: &Raft, target: NodeId) -> Option<quorate_types::Membership> {
+    let mut next = raft.membership().clone();
+    if !next.voters_outgoing.is_empty() {
+        return None;
+    }
+    next.voters_outgoing = next.voters.clone();
+    if next.learners.contains(&target) {
+        next.learners.retain(|id| *id != target);
+        next.voters.push(target);
+        next.voters.sort_unstable();
+    } else {
+        next.voters.retain(|id| *id != target);
+    }
+    (!next.voters.is_empty()).then_some(next)
+}
