@@ -23,6 +23,19 @@ struct Node {
     incarnation: u64,
     start: Start,
     founded: bool,
+    reached: Reached,
+}
+
+/// What happened, to see that the generator reaches it.
+#[derive(Debug, Default)]
+struct Reached {
+    hard_state_only: u32,
+    cut_in_its_batch: u32,
+    reset_in_the_middle: u32,
+    older_term: u32,
+    image_ahead: u32,
+    whole_batch_found: u32,
+    fetched: u32,
 }
 
 impl Node {
@@ -32,7 +45,17 @@ impl Node {
         let rng = SmallRng::seed_from_u64(seed);
         let model = Model::founded();
         let start = Start { count: 0, incarnation: 0 };
-        Node { disk, rng, pending: model.clone(), model, image: None, incarnation: 0, start, founded: false }
+        Node {
+            disk,
+            rng,
+            pending: model.clone(),
+            model,
+            image: None,
+            incarnation: 0,
+            start,
+            founded: false,
+            reached: Reached::default(),
+        }
     }
 
     /// Dies: killed with what memory holds kept, or with the power.
@@ -79,6 +102,9 @@ impl Node {
             found == acknowledged || found == pending,
             "\nfound {found:?}\nacknowledged {acknowledged:?}\npending {pending:?}"
         );
+        self.reached.whole_batch_found += u32::from(found == pending && pending != acknowledged);
+        let is_ahead = position.is_some_and(|position| position.index > self.model.last().index);
+        self.reached.image_ahead += u32::from(is_ahead);
         assert!(recovered.identity.is_some() || !self.founded);
         assert!(
             recovered.start.count > self.start.count,
@@ -143,7 +169,33 @@ impl Node {
         if records.is_empty() {
             records.push(Record::CommitHint(model.last().index));
         }
+        self.count(&records);
         records
+    }
+
+    fn count(&mut self, records: &[Record]) {
+        let first_entry = records.iter().position(|record| matches!(record, Record::Entry(_)));
+        let after_entries = &records[first_entry.unwrap_or(records.len())..];
+        let has = |records: &[Record], is: fn(&Record) -> bool| u32::from(records.iter().any(is));
+        let reached = &mut self.reached;
+        reached.cut_in_its_batch += has(after_entries, |record| matches!(record, Record::Truncate { .. }));
+        reached.reset_in_the_middle += has(after_entries, |record| matches!(record, Record::Reset { .. }));
+        reached.hard_state_only +=
+            u32::from(records.iter().all(|record| matches!(record, Record::HardState(_))));
+        let mut term = Term(0);
+        for record in records {
+            match record {
+                Record::HardState(hard_state) => term = hard_state.term,
+                Record::Entry(entry) => reached.older_term += u32::from(entry.position.term < term),
+                Record::CommitHint(_)
+                | Record::Truncate { .. }
+                | Record::Reset { .. }
+                | Record::ImageMark { .. }
+                | Record::Start(_)
+                | Record::Membership(_)
+                | Record::Seal => {}
+            }
+        }
     }
 
     /// One append after what `model` holds: hard state, membership, change, entries, hint; any may miss.
@@ -267,6 +319,7 @@ impl Node {
         let covered = self.image.as_ref().map_or(Index(0), |image| image.position.index);
         match (writer.reader().fetch(after, until, bytes_max), position) {
             (Ok(fetched), Some(position)) => {
+                self.reached.fetched += u32::from(!expected.is_empty());
                 assert_eq!((fetched.after, fetched.entries), (position, expected));
             }
             (Err(WalError::Trimmed { .. }), Some(_)) => assert!(after < covered, "{after} is in the log"),
@@ -277,7 +330,7 @@ impl Node {
     }
 }
 
-fn history(seed: u64) {
+fn history(seed: u64) -> Reached {
     let mut node = Node::new(seed);
     node.disk.set_short_writes(seed.is_multiple_of(5));
     for _ in 0..8 {
@@ -297,13 +350,15 @@ fn history(seed: u64) {
     node.disk.power_cut(&mut |_, _| true);
     let recovered = open(&node.disk, node.image.as_ref(), 999).expect("a healthy card");
     assert!(matches!(recovered.tail, Tail::Clean | Tail::Torn { .. } | Tail::PossiblyAcknowledged { .. }));
+    node.reached
 }
 
 /// `QUORATE_SEED=17` plays one seed again, `QUORATE_SEED_COUNT=100000` searches longer.
 fn histories(part: u64) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("QUORATE_SEED") {
-        return history(seed);
+        println!("{:?}", history(seed));
+        return;
     }
     let count = number("QUORATE_SEED_COUNT").unwrap_or(4_000) / 2;
     for seed in part * count..(part + 1) * count {
@@ -321,4 +376,29 @@ fn random_histories_keep_their_word() {
 #[test]
 fn more_random_histories_keep_their_word() {
     histories(1);
+}
+
+#[test]
+fn the_histories_meet_their_cases() {
+    let mut all = Reached::default();
+    for seed in 0..150 {
+        let reached = history(seed);
+        all.hard_state_only += reached.hard_state_only;
+        all.cut_in_its_batch += reached.cut_in_its_batch;
+        all.reset_in_the_middle += reached.reset_in_the_middle;
+        all.older_term += reached.older_term;
+        all.image_ahead += reached.image_ahead;
+        all.whole_batch_found += reached.whole_batch_found;
+        all.fetched += reached.fetched;
+    }
+    let least = [
+        all.hard_state_only,
+        all.cut_in_its_batch,
+        all.reset_in_the_middle,
+        all.older_term,
+        all.image_ahead,
+        all.whole_batch_found,
+        all.fetched,
+    ];
+    assert!(least.iter().all(|count| *count >= 20), "{all:?}");
 }

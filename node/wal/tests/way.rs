@@ -97,3 +97,56 @@ fn a_log_on_a_real_folder_survives_restarts_and_trims() {
     let files = std::fs::read_dir(folder.path().join("wal")).unwrap().count();
     assert!(files <= 12, "trimmed segments are used again: {files} files");
 }
+
+/// A reader on another thread while the log is written, rotated and trimmed: each answer is the log's own, or says
+/// that it was trimmed.
+#[test]
+fn a_reader_on_another_thread_is_right_or_says_trimmed() {
+    const COUNT: u64 = 3_000;
+    let folder = tempfile::tempdir().unwrap();
+    let disk = RealDisk::open(folder.path()).unwrap();
+    let settings = Settings { segment_bytes: 64 * 1024, block_bytes: 4096, pool_count: 3 };
+    let hard_state = HardState { term: Term(1), vote: Some(IDENTITY.node) };
+    let recovered = recover(disk, settings, None, None, 1).unwrap();
+    let mut writer = recovered.opener.begin(IDENTITY, membership(), hard_state).unwrap();
+    let (readers, to_read) = std::sync::mpsc::channel::<(quorate_wal::Reader<RealDisk>, u64)>();
+    let read = move || {
+        let (mut right, mut trimmed) = (0_u64, 0_u64);
+        while let Ok((reader, last)) = to_read.recv() {
+            // One near the end of what was synced then, one that is about to be trimmed.
+            for after in [last.saturating_sub(5), last.saturating_sub(40)] {
+                match reader.fetch(Index(after), Index(last), 20_000) {
+                    Ok(fetched) => {
+                        right += 1;
+                        assert_eq!(fetched.after.index, Index(after));
+                        assert!(fetched.entries.len() >= 4, "{} entries", fetched.entries.len());
+                        for (found, index) in fetched.entries.into_iter().zip(after + 1..) {
+                            assert_eq!(Record::Entry(found), entry(index, 2_000));
+                        }
+                    }
+                    Err(WalError::Trimmed { .. }) => trimmed += 1,
+                    Err(error) => panic!("after {after} of {last}: {error}"),
+                }
+            }
+        }
+        (right, trimmed)
+    };
+    let (right, trimmed) = std::thread::scope(|scope| {
+        let reading = scope.spawn(read);
+        for index in 1..=COUNT {
+            let mut batch = Batch::new();
+            batch.push(entry(index, 2_000));
+            writer.write(&batch).unwrap();
+            writer.sync().unwrap();
+            if index > 100 {
+                readers.send((writer.reader(), index)).unwrap();
+                if index % 30 == 0 {
+                    writer.trim(Position { term: Term(1), index: Index(index - 10) }).unwrap();
+                }
+            }
+        }
+        drop(readers);
+        reading.join().unwrap()
+    });
+    assert!(right > 0 && right + trimmed == 2 * (COUNT - 100), "{right} right, {trimmed} trimmed");
+}
