@@ -85,8 +85,8 @@ impl Driver {
             self.links.set_members(&self.work.seen.membership);
             self.status.set_membership(&self.work.seen.membership);
             tracing::info!(
-                voters = ?self.work.seen.membership.voters,
-                learners = ?self.work.seen.membership.learners,
+                voters = %ids(&self.work.seen.membership.voters),
+                learners = %ids(&self.work.seen.membership.learners),
                 "members changed"
             );
         }
@@ -235,4 +235,9 @@ impl Driver {
         gauge(&metrics.watchers, count(watchers));
         gauge(&metrics.watchers_slow, count(lagging));
     }
+}
+
+/// Ids as people see them everywhere else.
+fn ids(nodes: &[NodeId]) -> String {
+    nodes.iter().map(NodeId::to_string).collect::<Vec<String>>().join(" ")
 }
