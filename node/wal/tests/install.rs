@@ -203,6 +203,38 @@ fn a_part_whose_sync_failed_is_not_gone_on_with() {
     assert_eq!(ImageReceiver::open(disk, name, IDENTITY).unwrap().offset(), 0);
 }
 
+/// Its blocks may be whole and its content of no use here, as from a newer release: then the old image stays. Its
+/// blocks are read once, by whoever loads them.
+#[test]
+fn what_cannot_be_loaded_is_not_installed() {
+    let old = image(at(1, 5), Start { count: 1, incarnation: 1 });
+    let (disk, _, _) = sender(&old, 1_000, 0);
+    let head = head_of(at(4, 50));
+    let (_, name, file) = sender(&head, 150_000, 0);
+    for is_useful in [false, true] {
+        let mut receiver = ImageReceiver::open(disk.clone(), name, IDENTITY).unwrap();
+        receiver.write(&file).unwrap();
+        let before = disk.counters().bytes_read;
+        let mut read = receiver.read_back().unwrap();
+        let mut loaded = Vec::new();
+        while let Some(block) = read.next_block().unwrap() {
+            loaded.extend_from_slice(block);
+        }
+        assert_eq!(loaded, content(150_000, 0));
+        assert!(disk.counters().bytes_read - before <= name.bytes, "each block once");
+        assert_eq!(newest(&disk), Some(old.clone()));
+        if is_useful {
+            let before = disk.counters().bytes_read;
+            assert_eq!(receiver.install(read).unwrap(), (head.clone(), name.bytes));
+            assert_eq!(disk.counters().bytes_read, before, "nothing is read again");
+            assert_eq!(newest(&disk), Some(head.clone()));
+        } else {
+            receiver.abandon();
+            assert_eq!((newest(&disk), disk.paths().len()), (Some(old.clone()), 1));
+        }
+    }
+}
+
 #[test]
 fn a_source_outlives_its_name() {
     let head = head_of(at(4, 50));

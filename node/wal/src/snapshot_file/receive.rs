@@ -1,13 +1,14 @@
 //! Takes another node's image, byte for byte, until it is whole.
 
 use super::layout::IMAGE_END_BYTES;
+use super::read::ImageReader;
 use super::source::ImageName;
 use super::{ImageHead, install, open_image};
-use crate::disk::{Disk, DiskFile, write_all_at};
+use crate::disk::{Cursor, Disk, DiskFile, write_all_at};
 use crate::error::WalError;
 use quorate_types::{Identity, Index, Term};
 
-/// Writes an image that another node made into `image/`. Nothing counts before `finish`; what was written may be
+/// Writes an image that another node made into `image/`. Nothing counts before `install`; what was written may be
 /// gone on with after a restart. One at a time.
 pub struct ImageReceiver<D: Disk> {
     disk: D,
@@ -82,7 +83,7 @@ impl<D: Disk> ImageReceiver<D> {
         Ok(())
     }
 
-    /// Makes what was written so far durable: a pace for the caller, so that `finish` does not flush it all.
+    /// Makes what was written so far durable: a pace for the caller, so that `read_back` does not flush it all.
     ///
     /// # Errors
     /// What the disk says. Not to be called again after it: what the kernel could not write is not gone on with,
@@ -95,29 +96,55 @@ impl<D: Disk> ImageReceiver<D> {
         Ok(result?)
     }
 
-    /// Reads all of it back past the cache, compares every checksum, and makes it this folder's newest image,
-    /// durably. Answers its head and its bytes. From here on a start begins from it, whatever the log says
-    /// (rule 5).
+    /// Makes all of it durable and opens it to be read back past the cache: whoever reads every block knows that
+    /// it is whole, and may load it meanwhile. Then `install`, or `abandon` if its content is of no use: what a
+    /// node cannot load must not become its newest image.
     ///
     /// # Errors
-    /// `ImageDamaged`, `Foreign` or `NewerFormat` for bytes that are not what was announced, which are removed;
-    /// or what the disk says.
-    pub fn finish(mut self) -> Result<(ImageHead, u64), WalError> {
+    /// `ImageDamaged`, `Foreign` or `NewerFormat` for a head that is not what was announced: the file is removed
+    /// then; or what the disk says.
+    pub fn read_back(&mut self) -> Result<ImageReader<Cursor<D::File>>, WalError> {
         self.sync_so_far()?;
         self.file.forget_cache()?;
-        let path = part_path(&self.name);
-        match self.check(&path) {
-            Ok(head) => {
-                install(&self.disk, &path, self.name.position.index)?;
-                Ok((head, self.name.bytes))
+        let opened = open_image(&self.disk, &part_path(&self.name)).and_then(|reader| {
+            let found = reader.head().identity;
+            if found.cluster != self.identity.cluster {
+                let file = part_path(&self.name);
+                return Err(WalError::Foreign { file, expected: self.identity, found });
             }
-            Err(error) => {
-                if !matches!(error, WalError::Disk(_)) {
-                    self.disk.remove(&path)?;
-                }
-                Err(error)
+            if reader.head().position != self.name.position {
+                return Err(self.refuse("it is of another position than was announced"));
             }
-        }
+            Ok(reader)
+        });
+        self.remove_unless_kept(opened)
+    }
+
+    /// Makes it this folder's newest image, durably, once `read` has come to its end; what is left is read now.
+    /// Answers its head and its bytes. From here on a start begins from it, whatever the log says (rule 5).
+    ///
+    /// # Errors
+    /// As `read_back`, and `ImageDamaged` for blocks that are not what was announced.
+    pub fn install(self, mut read: ImageReader<Cursor<D::File>>) -> Result<(ImageHead, u64), WalError> {
+        let whole = read.read_to_end().and_then(|checksum| {
+            if (read.bytes_checked(), checksum) == (self.name.bytes, self.name.checksum) {
+                Ok(read.head().clone())
+            } else {
+                Err(self.refuse("it is another image than was announced"))
+            }
+        });
+        let head = self.remove_unless_kept(whole)?;
+        install(&self.disk, &part_path(&self.name), self.name.position.index)?;
+        Ok((head, self.name.bytes))
+    }
+
+    /// `read_back` and `install` in one, for a content that needs no loading.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn finish(mut self) -> Result<(ImageHead, u64), WalError> {
+        let read = self.read_back()?;
+        self.install(read)
     }
 
     /// Removes what was received. If that fails, the next image does it.
@@ -127,20 +154,12 @@ impl<D: Disk> ImageReceiver<D> {
         disk.remove(&part_path(&name)).ok();
     }
 
-    fn check(&self, path: &str) -> Result<ImageHead, WalError> {
-        let mut reader = open_image(&self.disk, path)?;
-        let found = reader.head().identity;
-        if found.cluster != self.identity.cluster {
-            return Err(WalError::Foreign { file: path.to_owned(), expected: self.identity, found });
+    /// What the disk refused may be tried again; what is wrong stays wrong, and goes.
+    fn remove_unless_kept<T>(&self, result: Result<T, WalError>) -> Result<T, WalError> {
+        if result.as_ref().is_err_and(|error| !matches!(error, WalError::Disk(_))) {
+            self.disk.remove(&part_path(&self.name))?;
         }
-        if reader.head().position != self.name.position {
-            return Err(self.refuse("it is of another position than was announced"));
-        }
-        let whole = reader.read_to_end()?;
-        if (reader.bytes_checked(), whole) != (self.name.bytes, self.name.checksum) {
-            return Err(self.refuse("it is another image than was announced"));
-        }
-        Ok(reader.head().clone())
+        result
     }
 
     fn refuse(&self, what: &'static str) -> WalError {
