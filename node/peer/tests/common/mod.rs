@@ -1,6 +1,8 @@
 //! A hall that writes down what it is told, and nodes on loopback to tell it.
 #![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
+pub mod relay;
+
 use quorate_peer::{
     Hall, ImageIntake, ImageOffer, ImageSink, JoinAnswer, JoinRefusal, JoinRequest, NodeKey, PeerConfig,
     Peers, Refusal,
