@@ -36,7 +36,11 @@ pub(crate) struct MemberView {
 }
 
 impl ClusterView {
+    /// By name: ids are random.
     pub(crate) fn new(seen: &MembersResponse) -> ClusterView {
+        let mut members: Vec<MemberView> =
+            seen.members.iter().map(|member| MemberView::new(member, seen.leader)).collect();
+        members.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
         ClusterView {
             cluster_id: print_id(seen.cluster_id),
             node_id: print_id(seen.node_id),
@@ -45,7 +49,7 @@ impl ClusterView {
             role: seen.role.clone(),
             removed: seen.removed,
             change_under_way: seen.change_under_way,
-            members: seen.members.iter().map(|member| MemberView::new(member, seen.leader)).collect(),
+            members,
         }
     }
 
@@ -234,10 +238,10 @@ mod tests {
     fn the_table_names_roles_and_how_members_fare() {
         let expected = "\
 NAME     ID  ROLE              STATE             PEERS          CLIENTS
+kitchen  4   standby learner   active, 12 behind 10.0.0.4:2380  http://10.0.0.4:2379
 n1       1   leader            active            10.0.0.1:2380  http://10.0.0.1:2379
 n2       2   voter             silent, in step   10.0.0.2:2380  http://10.0.0.2:2379
 n3       3   voter             active            10.0.0.3:2380  http://10.0.0.3:2379
-kitchen  4   standby learner   active, 12 behind 10.0.0.4:2380  http://10.0.0.4:2379
 n5       5   learner for good  unknown           10.0.0.5:2380  http://10.0.0.5:2379
 
 3 voters: 1 may fail.
