@@ -2,10 +2,11 @@
 
 use crate::error::{DialError, DialFailure, PeerError};
 use crate::goodbye::Goodbye;
-use crate::key::NodeKey;
+use crate::key::{NodeKey, random};
 use crate::tls::{Purpose, Tls};
 use quinn::{
-    ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, TokioRuntime, TransportErrorCode,
+    ConnectError, Connection, ConnectionError, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    TokioRuntime, TransportErrorCode,
 };
 use quorate_types::PeerKey;
 use ring::hmac;
@@ -29,7 +30,8 @@ impl Dialer {
         // The key for resets stays the same over restarts: a peer that still writes to the life before is told
         // at once, instead of waiting for its idle timeout.
         let reset = hmac::Key::new(hmac::HMAC_SHA256, &key.reset_secret());
-        let config = EndpointConfig::new(Arc::new(reset));
+        let mut config = EndpointConfig::new(Arc::new(reset));
+        config.cid_generator(|| Box::new(RandomIds));
         let server = tls.server()?;
         let endpoint =
             Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(PeerError::Socket)?;
@@ -113,6 +115,26 @@ impl Dialer {
         }
     }
 }
+
+/// Connection ids that any life of the node answers for. quinn's own carry a mark made with a key of the life,
+/// and what lacks it is dropped in silence: then no reset is ever sent for the life before.
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&random::<ID_BYTES>().expect("the key was made from the same randomness"))
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+const ID_BYTES: usize = 8;
 
 /// The first that succeeds, or all failures. The rest is dropped, which ends it.
 async fn first(mut dials: JoinSet<Result<Connection, DialError>>) -> Result<Connection, DialError> {

@@ -34,7 +34,7 @@ pub(crate) async fn keep<H: Hall>(core: Arc<Core>, slot: Arc<Slot>, hall: H) {
                 let begun = Instant::now();
                 let end = carry(&slot, &connection).await;
                 end.close(&connection);
-                slot.clear_outgoing();
+                slot.clear_outgoing(end.to_string());
                 hall.reachable(slot.id, false);
                 tracing::info!(peer = %slot.id, why = %end, "peer link ended");
                 // Two nodes with one key take each other's place for ever: that may not spin.

@@ -185,6 +185,7 @@ struct Link {
     image_out: Option<ImageProgress>,
     dials_failed: u64,
     last_failure: Option<String>,
+    last_end: Option<String>,
 }
 
 /// Sending.
@@ -279,9 +280,12 @@ impl Slot {
         link.last_failure = None;
     }
 
-    pub(crate) fn clear_outgoing(&self) {
+    /// The outgoing link ended; why, for people.
+    pub(crate) fn clear_outgoing(&self, why: String) {
         lock(&self.queue).set_up(false);
-        lock(&self.link).outgoing = None;
+        let mut link = lock(&self.link);
+        link.outgoing = None;
+        link.last_end = Some(why);
     }
 
     pub(crate) fn note_failure(&self, words: String) {
@@ -380,6 +384,7 @@ impl Slot {
             queued_bytes,
             dials_failed: link.dials_failed,
             last_failure: link.last_failure.clone(),
+            last_end: link.last_end.clone(),
             image: link.image_out,
         };
         drop(link);

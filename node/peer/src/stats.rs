@@ -48,6 +48,8 @@ pub struct PeerStats {
     pub dials_failed: u64,
     /// Why the last of them failed.
     pub last_failure: Option<String>,
+    /// Why the last link that was up ended.
+    pub last_end: Option<String>,
     /// The image on its way to it.
     pub image: Option<ImageProgress>,
 }

@@ -149,6 +149,37 @@ async fn a_life_that_ended_without_a_word_is_noticed_when_the_next_one_speaks() 
 }
 
 #[tokio::test]
+async fn who_writes_to_a_life_that_was_killed_is_told_by_the_next_one() {
+    let mut a = Node::start(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let b = {
+        let _entered = runtime.enter();
+        Node::start(2)
+    };
+    introduce(&[&a, &b]);
+    a.until_up(b.id).await;
+    let (key, address, id) = (b.key.clone(), b.address, b.id);
+    let mut unreached = a.member();
+    unreached.peer_addresses.clear();
+    let members = membership(&[unreached, b.member()], 1);
+    // Without its runtime it says no goodbye.
+    tokio::task::spawn_blocking(move || runtime.shutdown_timeout(common::PATIENCE)).await.unwrap();
+    drop(b);
+    // The next life cannot dial a, it can only answer what comes in.
+    let mut b = Node::restart(2, key, address).await;
+    b.peers.set_members(&members, Index(1));
+    eventually("a notices", || {
+        send(&a, id, heartbeat(1));
+        a.stats_of(id).last_end.is_some()
+    })
+    .await;
+    assert_eq!(a.stats_of(id).last_end.unwrap(), "reset by peer");
+    a.until_up(id).await;
+    send(&a, id, read_request(8));
+    while b.message().await.1 != read_request(8) {}
+}
+
+#[tokio::test]
 async fn a_changed_address_heals_from_the_other_side() {
     let (mut a, b) = pair().await;
     let (key, members) = (b.key.clone(), membership(&[a.member(), b.member()], 1));
