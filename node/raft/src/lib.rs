@@ -16,6 +16,8 @@ mod log;
 mod membership_change;
 mod membership_log;
 mod message;
+#[cfg(test)]
+mod model;
 mod mutation;
 mod outputs;
 mod peers;

@@ -1,7 +1,7 @@
 //! What must hold over all nodes at once, whatever happened.
 
 use super::disk::Disk;
-use quorate_raft::{Body, Envelope, Raft, ReadId, Role};
+use quorate_raft::{AppendAnswer, Body, Envelope, HeartbeatAnswer, Raft, ReadId, Role};
 use quorate_types::{Entry, Index, Membership, NodeId, Position, Term};
 use std::collections::BTreeMap;
 
@@ -23,11 +23,11 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// Called after each input of a node, with who decided on what it committed and every card.
+    /// Called after each input of a node, with the membership and the commit index of before, and every card.
     pub fn observe<'a>(
         &mut self,
         raft: &Raft,
-        deciding: Option<Membership>,
+        before: Option<(Membership, Index)>,
         disks: impl Fn(NodeId) -> Option<&'a Disk>,
     ) {
         if raft.role() != Role::Leader {
@@ -37,10 +37,17 @@ impl Checker {
         assert_eq!(leader, raft.node(), "election safety: two leaders in term {}", raft.term());
         self.check_completeness(raft);
         let first = u64::try_from(self.commit_terms.len()).unwrap() + 1;
+        if before.as_ref().is_some_and(|(_, committed)| raft.committed() > *committed) {
+            let term = raft.position_of(raft.committed());
+            assert!(
+                term.is_none_or(|term| term == raft.term()),
+                "an entry of an older term is committed by count"
+            );
+        }
         for index in (first..=raft.committed().0).map(Index) {
             self.commit_terms.push(raft.term());
             if let Some(term) = raft.position_of(index) {
-                let deciding = deciding.as_ref().unwrap_or(raft.membership());
+                let deciding = before.as_ref().map_or(raft.membership(), |(membership, _)| membership);
                 check_durable(deciding, Position { term, index }, &disks);
             }
         }
@@ -70,12 +77,16 @@ impl Checker {
                 self.appends(append.previous, &append.entries);
                 return;
             }
+            Body::AppendAnswer(AppendAnswer::Taken { persisted, .. })
+            | Body::HeartbeatAnswer(HeartbeatAnswer { persisted, .. }) => {
+                check_claim(from, term, *persisted, disk);
+                return;
+            }
             Body::PreVoteRequest(_)
             | Body::PreVoteAnswer { .. }
             | Body::VoteAnswer { granted: false }
             | Body::Heartbeat(_)
-            | Body::HeartbeatAnswer(_)
-            | Body::AppendAnswer(_)
+            | Body::AppendAnswer(AppendAnswer::Rejected { .. } | AppendAnswer::Full)
             | Body::ReadRequest { .. }
             | Body::ReadAnswer { .. }
             | Body::CampaignNow
@@ -147,6 +158,18 @@ impl Checker {
 
     pub fn open_reads(&self) -> usize {
         self.reads.len()
+    }
+}
+
+/// What is claimed to be durable is, and so is the term in which it is claimed (rule 9).
+fn check_claim(from: NodeId, term: Term, persisted: Index, disk: &Disk) {
+    if persisted > Index(0) {
+        assert!(
+            disk.hard_state.term >= term,
+            "node {from} claims index {persisted} in a term that is not durable"
+        );
+        let image = disk.image.as_ref().map_or(Index(0), |image| image.position.index);
+        assert!(persisted <= disk.last().index.max(image), "node {from} claims what its card does not have");
     }
 }
 

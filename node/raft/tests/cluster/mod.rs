@@ -5,6 +5,8 @@
 pub mod checker;
 pub mod disk;
 pub mod random;
+pub mod story;
+pub mod text;
 
 use checker::Checker;
 use disk::{Disk, Image};
@@ -107,9 +109,9 @@ impl Cluster {
     /// Gives an input to a running node; what the node then does is not taken yet.
     pub fn input<R>(&mut self, id: NodeId, input: impl FnOnce(&mut Raft) -> R) -> Option<R> {
         let raft = self.nodes.get_mut(&id)?.raft.as_mut()?;
-        let deciding = raft.membership().clone();
+        let before = (raft.membership().clone(), raft.committed());
         let answer = input(raft);
-        self.observe(id, Some(deciding));
+        self.observe(id, Some(before));
         Some(answer)
     }
 
@@ -216,11 +218,11 @@ impl Cluster {
         running.filter(leads).max_by_key(|raft| raft.term()).map(Raft::node)
     }
 
-    /// `deciding` is the membership in force before the input: who decided on what it committed.
-    fn observe(&mut self, id: NodeId, deciding: Option<Membership>) {
+    /// `before` the input that membership decided on what it committed, and so much was committed.
+    fn observe(&mut self, id: NodeId, before: Option<(Membership, Index)>) {
         let Cluster { nodes, checker, .. } = self;
         if let Some(raft) = nodes.get(&id).and_then(|node| node.raft.as_ref()) {
-            checker.observe(raft, deciding, |id| nodes.get(&id).map(|node| &node.disk));
+            checker.observe(raft, before, |id| nodes.get(&id).map(|node| &node.disk));
         }
     }
 }
