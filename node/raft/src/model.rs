@@ -10,7 +10,7 @@ use crate::{Append, Body, Config, Envelope, LogChange, Message, Raft, Restored};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::{format, sync::Arc, vec::Vec};
 use core::hash::{Hash, Hasher};
-use quorate_types::{Entry, HardState, Index, Membership, NodeId, Position, Start, Term};
+use quorate_types::{Entry, HardState, Index, NodeId, Position, Start, Term};
 use stateright::{Checker, Model, Property};
 use std::collections::hash_map::DefaultHasher;
 
@@ -195,7 +195,14 @@ impl State {
                     Body::VoteAnswer { granted } => !granted,
                     Body::Heartbeat(_) | Body::HeartbeatAnswer(_) => !self.has_heartbeats,
                     Body::AppendEntries(append) => append.entries.is_empty() && !self.has_heartbeats,
-                    _ => false,
+                    Body::PreVoteRequest(_)
+                    | Body::PreVoteAnswer { .. }
+                    | Body::VoteRequest(_)
+                    | Body::AppendAnswer(_)
+                    | Body::ReadRequest { .. }
+                    | Body::ReadAnswer { .. }
+                    | Body::CampaignNow
+                    | Body::StaleStart { .. } => false,
                 };
                 if !is_empty {
                     self.net.push((digest.finish(), from, envelope));

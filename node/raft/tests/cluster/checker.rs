@@ -36,7 +36,7 @@ impl Checker {
         let leader = *self.leaders.entry(raft.term()).or_insert(raft.node());
         assert_eq!(leader, raft.node(), "election safety: two leaders in term {}", raft.term());
         self.check_completeness(raft);
-        let first = u64::try_from(self.commit_terms.len()).unwrap() + 1;
+        let first = u64::try_from(self.commit_terms.len()).expect("64 bits are enough") + 1;
         if before.as_ref().is_some_and(|(_, committed)| raft.committed() > *committed) {
             let term = raft.position_of(raft.committed());
             assert!(
@@ -120,7 +120,7 @@ impl Checker {
 
     /// State machine safety: every node applies the same at each index.
     pub fn applies(&mut self, node: NodeId, entry: &Entry) {
-        let at = usize::try_from(entry.position.index.0 - 1).unwrap();
+        let at = usize::try_from(entry.position.index.0 - 1).expect("64 bits are enough");
         match self.applied.get(at) {
             Some(known) => assert_eq!(known, entry, "node {node} applies something else"),
             None => {
@@ -132,7 +132,7 @@ impl Checker {
 
     /// Applied anywhere: what a client may have been told.
     pub fn newest(&self) -> Index {
-        Index(u64::try_from(self.applied.len()).unwrap())
+        Index(u64::try_from(self.applied.len()).expect("64 bits are enough"))
     }
 
     pub fn read_asked(&mut self, node: NodeId, id: ReadId) {

@@ -51,7 +51,7 @@ impl Disk {
             LogChange::None => {}
             LogChange::Truncate { last, .. } => {
                 assert_eq!(self.term_at(last.index), Some(last.term), "the log is cut where it matches");
-                let count = usize::try_from(last.index.0 - self.base.index.0).unwrap();
+                let count = usize::try_from(last.index.0 - self.base.index.0).expect("64 bits are enough");
                 self.entries.truncate(count);
             }
             LogChange::Reset { position } => {

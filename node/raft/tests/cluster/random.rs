@@ -44,8 +44,8 @@ impl Dice {
     }
 
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
-        let count = u64::try_from(of.len()).unwrap();
-        (count > 0).then(|| of[usize::try_from(self.roll(count)).unwrap()])
+        let count = u64::try_from(of.len()).expect("64 bits are enough");
+        (count > 0).then(|| of[usize::try_from(self.roll(count)).expect("64 bits are enough")])
     }
 }
 
@@ -93,10 +93,10 @@ pub fn play(seed: u64, prepare: impl FnOnce(&mut Cluster)) -> Reached {
 impl History {
     pub fn new(seed: u64, prepare: impl FnOnce(&mut Cluster)) -> History {
         let mut dice = Dice::new(seed);
-        let voters: &[u64] =
-            [&[1, 2, 3][..], &[1, 2, 3, 4, 5], &[1], &[1, 2, 3]][usize::try_from(dice.roll(4)).unwrap()];
+        let voters: &[u64] = [&[1, 2, 3][..], &[1, 2, 3, 4, 5], &[1], &[1, 2, 3]]
+            [usize::try_from(dice.roll(4)).expect("64 bits are enough")];
         let weather = Weather {
-            loss: [0, 50, 10][usize::try_from(dice.roll(3)).unwrap()],
+            loss: [0, 50, 10][usize::try_from(dice.roll(3)).expect("64 bits are enough")],
             delay: 1 + dice.roll(12),
             disk_delay: 1 + dice.roll(10),
             stall: 30 + dice.roll(200),
@@ -144,7 +144,7 @@ impl History {
     }
 
     fn pass_time(&mut self) {
-        let count = u32::try_from(1 + self.dice.roll(4)).unwrap();
+        let count = u32::try_from(1 + self.dice.roll(4)).expect("64 bits are enough");
         self.cluster.now += u64::from(count);
         for id in self.ids() {
             match self.paused.get_mut(&id) {
@@ -169,7 +169,8 @@ impl History {
         self.cluster.net = later;
         let mut due: Vec<super::Flight> = due;
         while !due.is_empty() {
-            let at = usize::try_from(self.dice.roll(u64::try_from(due.len()).unwrap())).unwrap();
+            let at = usize::try_from(self.dice.roll(u64::try_from(due.len()).expect("64 bits are enough")))
+                .expect("64 bits are enough");
             let mut flight = due.swap_remove(at);
             let is_cut = self.cuts.contains(&(flight.from, flight.to));
             let is_lost = self.weather.loss > 0 && self.dice.one_in(self.weather.loss);
@@ -275,7 +276,8 @@ impl History {
     fn crash_one(&mut self) {
         let Some(id) = self.dice.pick(&self.running()) else { return };
         let pending = self.cluster.nodes[&id].disk.pending.len();
-        let kept = usize::try_from(self.dice.roll(u64::try_from(pending).unwrap() + 1)).unwrap();
+        let kept = usize::try_from(self.dice.roll(u64::try_from(pending).expect("64 bits are enough") + 1))
+            .expect("64 bits are enough");
         if kept < pending {
             self.reached.count("unsynced lost");
         }

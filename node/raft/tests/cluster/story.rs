@@ -42,7 +42,7 @@ impl Story {
             "unstall" => self.stalled.clear(),
             "crash" => {
                 let id = number(&mut words);
-                self.cluster.crash(id, words.next().map_or(0, |kept| kept.parse().unwrap()));
+                self.cluster.crash(id, words.next().map_or(0, |kept| kept.parse().expect("a number")));
                 self.roles.remove(&id);
             }
             "start" => {
@@ -117,7 +117,7 @@ impl Story {
             _ => panic!("no such command: {command}"),
         };
         if let Some(Some(refused)) = answer.or(Some(None)) {
-            writeln!(self.out, "refused: {refused}").unwrap();
+            writeln!(self.out, "refused: {refused}").expect("memory is left");
         }
         self.look(at);
     }
@@ -226,7 +226,7 @@ impl Story {
         let number = self.cluster.nodes[&id].disk.pending.front().map(|append| append.number.0);
         let is_synced = self.cluster.sync(id);
         if let Some(number) = number.filter(|_| is_synced) {
-            writeln!(self.out, "{id} card has #{number}").unwrap();
+            writeln!(self.out, "{id} card has #{number}").expect("memory is left");
             self.look(id);
         }
         is_synced
@@ -237,7 +237,7 @@ impl Story {
             self.cluster.send_image(from, wanted, true);
             let image = self.cluster.nodes[&from].disk.image.as_ref().expect("it was sent");
             let line = format!("{from} sends {} the image of {}", wanted.to, text::position(image.position));
-            writeln!(self.out, "{line}").unwrap();
+            writeln!(self.out, "{line}").expect("memory is left");
             self.look(wanted.to);
             self.look(from);
         }
@@ -246,7 +246,7 @@ impl Story {
     fn status(&mut self) {
         for (id, node) in &self.cluster.nodes {
             let Some(raft) = &node.raft else {
-                writeln!(self.out, "{id} is down").unwrap();
+                writeln!(self.out, "{id} is down").expect("memory is left");
                 continue;
             };
             let (last, members) = (text::position(raft.last()), text::membership(raft.membership()));
@@ -261,7 +261,8 @@ impl Story {
                 (None, true) => ", removed".to_owned(),
                 (None, false) => String::new(),
             };
-            writeln!(self.out, "{id} {}, {positions}, {members}{fate}", text::role(raft)).unwrap();
+            writeln!(self.out, "{id} {}, {positions}, {members}{fate}", text::role(raft))
+                .expect("memory is left");
         }
     }
 
@@ -270,7 +271,7 @@ impl Story {
         while self.cluster.raft(id).is_some_and(quorate_raft::Raft::has_ready) {
             let role = self.cluster.raft(id).map(text::role).expect("it runs");
             if self.roles.insert(id, role.clone()).as_ref() != Some(&role) {
-                writeln!(self.out, "{id} {role}").unwrap();
+                writeln!(self.out, "{id} {role}").expect("memory is left");
             }
             if let Some(ready) = self.cluster.take(id) {
                 self.tell(id, &ready);
@@ -281,25 +282,29 @@ impl Story {
     fn tell(&mut self, id: NodeId, ready: &Ready) {
         let out = &mut self.out;
         for envelope in &ready.messages {
-            writeln!(out, "{id}>{} {}", envelope.to, text::message(&envelope.message)).unwrap();
+            writeln!(out, "{id}>{} {}", envelope.to, text::message(&envelope.message))
+                .expect("memory is left");
         }
-        for append in &ready.append {
-            writeln!(out, "{id} card gets {}", text::append(append)).unwrap();
+        if let Some(append) = &ready.append {
+            writeln!(out, "{id} card gets {}", text::append(append)).expect("memory is left");
         }
         if !ready.committed.is_empty() {
-            writeln!(out, "{id} applies {}", text::entries(&ready.committed)).unwrap();
+            writeln!(out, "{id} applies {}", text::entries(&ready.committed)).expect("memory is left");
         }
         for read in &ready.reads {
             match read.outcome {
-                Ok(index) => writeln!(out, "{id} read {} at {index}", read.id.0).unwrap(),
-                Err(refused) => writeln!(out, "{id} read {} refused: {refused:?}", read.id.0).unwrap(),
+                Ok(index) => writeln!(out, "{id} read {} at {index}", read.id.0).expect("memory is left"),
+                Err(refused) => {
+                    writeln!(out, "{id} read {} refused: {refused:?}", read.id.0).expect("memory is left")
+                }
             }
         }
         for fetch in &ready.fetches {
-            writeln!(out, "{id} fetches ({}, {}] for {}", fetch.after, fetch.last, fetch.to).unwrap();
+            writeln!(out, "{id} fetches ({}, {}] for {}", fetch.after, fetch.last, fetch.to)
+                .expect("memory is left");
         }
         for image in &ready.images {
-            writeln!(out, "{id} wants an image for {}", image.to).unwrap();
+            writeln!(out, "{id} wants an image for {}", image.to).expect("memory is left");
         }
     }
 }
