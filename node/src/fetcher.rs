@@ -3,7 +3,7 @@
 
 use crate::inbox::{Inbound, Inbox};
 use quorate_raft::Fetch;
-use quorate_wal::{Disk, Fetched, Reader};
+use quorate_wal::{Disk, Fetched, Reader, WalError};
 use std::sync::mpsc::Receiver;
 
 /// One span to read.
@@ -41,9 +41,10 @@ impl<D: Disk> Fetcher<D> {
         let Fetch { to, after, last, bytes_max } = job.fetch;
         let span = match job.reader.fetch(after, last, bytes_max) {
             Ok(Fetched { after, entries }) => Some((after, entries)),
+            // An image went over it meanwhile: the peer gets that instead.
+            Err(WalError::Trimmed { .. }) => None,
             Err(error) => {
-                // Trimmed meanwhile, most often: the peer gets an image instead.
-                tracing::debug!(%error, %to, %after, "a span of the log cannot be read back");
+                tracing::warn!(%error, %to, %after, "the log cannot be read back for a peer, which gets an image");
                 None
             }
         };

@@ -2,12 +2,12 @@
 //! handed to the driver; a sent one is read as the link takes it. Memory: a few chunks either way.
 
 use crate::inbox::{Inbound, Inbox, Installed};
-use crate::recover::load_image;
 use bytes::Bytes;
 use core::time::Duration;
 use quorate_peer::{ImageIntake, ImageOffer, ImageSink};
+use quorate_store::ImageLoader;
 use quorate_types::{Identity, NodeId};
-use quorate_wal::{Disk, ImageName, ImageReceiver, ImageSource, WalError, images};
+use quorate_wal::{Disk, ImageName, ImageReceiver, ImageSource, WalError};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -103,23 +103,34 @@ impl<D: Disk> Inner<D> {
         intake.finish(verdict);
     }
 
-    fn finish(&self, receiver: ImageReceiver<D>) -> Result<Installed, String> {
-        let (mut head, bytes) = receiver.finish().map_err(|error| error.to_string())?;
-        let store = load(&self.disk, &head.position)?;
+    /// Loads it while it is read back, and only then lets it count: an image that does not load must never be
+    /// what a start begins from.
+    fn finish(&self, mut receiver: ImageReceiver<D>) -> Result<Installed, String> {
+        let say = |error: WalError| error.to_string();
+        let mut read = receiver.read_back().map_err(say)?;
+        let mut loader = ImageLoader::new();
+        let loaded = loop {
+            match read.next_block().map_err(say)? {
+                Some(block) => {
+                    if let Err(error) = loader.push(block) {
+                        break Err(error);
+                    }
+                }
+                None => break loader.finish(),
+            }
+        };
+        let store = match loaded {
+            Ok(store) => store,
+            Err(error) => {
+                receiver.abandon();
+                return Err(format!(
+                    "the image does not load: {error}. Does a newer release lead this cluster?"
+                ));
+            }
+        };
+        let (mut head, bytes) = receiver.install(read).map_err(say)?;
         head.number = 1 + self.number.fetch_add(1, Ordering::Relaxed);
         Ok(Installed { head, store, bytes })
-    }
-}
-
-fn load<D: Disk>(disk: &D, position: &quorate_types::Position) -> Result<quorate_store::Store, String> {
-    let found = images(disk).map_err(|error| error.to_string())?;
-    let at = |head: &quorate_wal::ImageHead| head.position == *position;
-    let file = found.iter().find(|file| file.head.as_ref().is_ok_and(at));
-    let file = file.ok_or("the image received is gone: a newer one replaced it")?;
-    match load_image(disk, &file.path) {
-        Ok(Ok((store, _))) => Ok(store),
-        Ok(Err(error)) => Err(format!("the image does not load: {error}")),
-        Err(error) => Err(error.to_string()),
     }
 }
 

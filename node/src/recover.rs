@@ -338,12 +338,8 @@ fn load_newest<D: Disk>(disk: &D) -> Result<Loaded, RecoverError> {
     Ok(Loaded { store: Store::new(), bytes: 0, head: None, damaged })
 }
 
-/// Loads an image into a store; answers its bytes too. The outer result is the card's fault, the inner one that
-/// of whoever wrote the image.
-///
-/// # Errors
-/// As said.
-pub fn load_image<D: Disk>(disk: &D, path: &str) -> Result<Result<(Store, u64), ImageError>, WalError> {
+/// The outer result is the card's fault, the inner one that of whoever wrote the image.
+fn load_image<D: Disk>(disk: &D, path: &str) -> Result<Result<(Store, u64), ImageError>, WalError> {
     let mut reader = open_image(disk, path)?;
     let mut loader = ImageLoader::new();
     let mut bytes = 0;

@@ -129,7 +129,25 @@ impl Driver {
             .map(|(number, _)| *number)
             .collect();
         for number in lost {
-            self.ask_answered(number, Err(FarRefusal::NotLeader));
+            match self.hand_over_target(number) {
+                // Another leader is what was asked for: who it is shows soon.
+                Some(_) if leader.is_none() => {}
+                Some(target) if leader == Some(target) => {
+                    let membership = self.core.membership().clone();
+                    self.ask_answered(number, Ok(FarAnswer::Changed(membership)));
+                }
+                Some(_) | None => self.ask_answered(number, Err(FarRefusal::NotLeader)),
+            }
+        }
+    }
+
+    fn hand_over_target(&self, number: u64) -> Option<NodeId> {
+        match self.work.asks.waiting.get(&number)?.question {
+            Question::Change(Change::Transfer(target)) => Some(target),
+            Question::Change(Change::Remove(_) | Change::Promote(_) | Change::Describe(_))
+            | Question::KeepAlive(_)
+            | Question::Remaining(_)
+            | Question::Join(_) => None,
         }
     }
 

@@ -21,7 +21,10 @@ impl Driver {
             return;
         }
         for (id, granted) in self.work.leases.expired(self.clock.cluster_time(), EXPIRY_COUNT_MAX) {
-            self.propose_own(Command::LeaseExpire { id, granted });
+            if self.propose_own(Command::LeaseExpire { id, granted }).is_none() {
+                // No room, or leadership is on its way out: counted as expired again at the next look.
+                self.work.leases.retry(id);
+            }
         }
     }
 

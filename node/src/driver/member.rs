@@ -5,11 +5,14 @@ use super::answer::Answerer;
 use crate::forward::{Change, FarAnswer, FarMemberRefusal, FarRefusal};
 use core::time::Duration;
 use quorate_raft::promotion::{self, PromotionRefused, RemovalRefused, Standing};
-use quorate_raft::{MembershipRefused, TransferRefused};
+use quorate_raft::{MembershipRefused, PeerProgress, TransferRefused};
 use quorate_types::{Member, Membership, NodeId};
 
 /// A change that is not through by then is no longer answered; whoever asked has given up before.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Entries a standby may lack and still take a removed voter's place at once.
+const NEAR_ENTRY_COUNT: u64 = 1_000;
 
 /// A change under way: one at a time.
 pub(super) struct Changing {
@@ -61,7 +64,12 @@ impl Driver {
     }
 
     fn begin_removal(&mut self, id: NodeId) -> Result<Goal, FarRefusal> {
-        let (live, caught_up) = self.standing();
+        // A standby that is as far as the others now takes the place, though a new leader has not watched it for long.
+        let (live, _) = self.standing();
+        let last = self.core.last().index.0;
+        let is_near =
+            |peer: &PeerProgress| peer.is_active && last - peer.persisted.0.min(last) <= NEAR_ENTRY_COUNT;
+        let caught_up: Vec<NodeId> = self.core.progress().filter(is_near).map(|peer| peer.node).collect();
         let standing = Standing { live: &live, caught_up: &caught_up };
         let next = promotion::removal(self.core.membership(), id, standing);
         let next = next.map_err(|refused| removal_refusal(&refused))?;
