@@ -158,6 +158,12 @@ pub(crate) fn decode_head<T: DeserializeOwned>(head: &[u8]) -> Result<T, FrameEr
     }
 }
 
+/// Reads a head to which a later release may have added: where two releases must understand each other far
+/// enough to say that they do not.
+pub(crate) fn decode_open_head<T: DeserializeOwned>(head: &[u8]) -> Result<T, FrameError> {
+    postcard::take_from_bytes(head).map(|(value, _)| value).map_err(|_| FrameError::Head)
+}
+
 /// The header of a forward; its bytes follow. None: too long.
 pub(crate) fn forward_header(bytes: usize) -> Option<[u8; HEADER_BYTES]> {
     (bytes <= FORWARD_BYTES_MAX)

@@ -44,6 +44,7 @@ mod peers;
 mod queue;
 mod receive;
 mod roster;
+mod slot;
 mod stats;
 mod stream;
 mod tls;

@@ -6,8 +6,9 @@ use crate::frame::Kind;
 use crate::goodbye::Goodbye;
 use crate::hall::{Hall, Refusal};
 use crate::queue::Lane;
-use crate::roster::{Core, Slot};
-use crate::stream::{StreamError, WORD_MAX, read_head, write_head};
+use crate::roster::Core;
+use crate::slot::Slot;
+use crate::stream::{StreamError, read_hello, write_head};
 use crate::tls::Purpose;
 use crate::wire::Hello;
 use bytes::Bytes;
@@ -71,7 +72,7 @@ pub(crate) async fn greet(
         let (mut send, mut receive) = connection.open_bi().await?;
         write_head(&mut send, Kind::Hello, &core.hello()).await?;
         // TLS lets a client believe that it is in before the server has looked at its key: only the answer tells.
-        let hello: Hello = read_head(&mut receive, Kind::Hello, WORD_MAX).await?;
+        let hello = read_hello(&mut receive).await?;
         Ok((send, receive, hello))
     };
     match greeting.await {

@@ -4,8 +4,9 @@ use crate::endpoint::HANDSHAKE_MAX;
 use crate::frame::{self, Kind};
 use crate::goodbye::Goodbye;
 use crate::hall::Hall;
-use crate::roster::{Core, Slot};
-use crate::stream::{Arrived, StreamError, WORD_MAX, read_head, read_lane, write_head};
+use crate::roster::Core;
+use crate::slot::Slot;
+use crate::stream::{Arrived, StreamError, WORD_MAX, read_hello, read_lane, write_head};
 use crate::tls::{Purpose, proven_key};
 use crate::wire::Hello;
 use crate::{image, join, window};
@@ -97,7 +98,7 @@ async fn answer_hello(
 ) -> Result<(SendStream, RecvStream, Hello), StreamError> {
     let greeting = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
-        let hello: Hello = read_head(&mut receive, Kind::Hello, WORD_MAX).await?;
+        let hello = read_hello(&mut receive).await?;
         if let Err(words) = core.check(&hello, slot.id) {
             tracing::warn!(peer = %slot.id, why = words, "a peer is refused");
             Goodbye::Mismatch(words).say(connection);

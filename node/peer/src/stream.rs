@@ -2,6 +2,7 @@
 
 use crate::frame::{self, FrameError, HEADER_BYTES, Header, Kind, MessageHead};
 use crate::goodbye::Goodbye;
+use crate::wire::Hello;
 use core::fmt;
 use quinn::{Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use quorate_raft::Message;
@@ -150,11 +151,17 @@ pub(crate) async fn read_head<T: DeserializeOwned>(
     kind: Kind,
     within: Duration,
 ) -> Result<T, StreamError> {
+    Ok(frame::decode_head(&read_kind(stream, kind, within).await?)?)
+}
+
+/// The hello a link begins with, of whatever version.
+pub(crate) async fn read_hello(stream: &mut RecvStream) -> Result<Hello, StreamError> {
+    Ok(frame::decode_open_head(&read_kind(stream, Kind::Hello, WORD_MAX).await?)?)
+}
+
+async fn read_kind(stream: &mut RecvStream, kind: Kind, within: Duration) -> Result<Vec<u8>, StreamError> {
     let (found, head) = read_raw_head(stream, within).await?;
-    if found != kind {
-        return Err(FrameError::Kind(found as u8).into());
-    }
-    Ok(frame::decode_head(&head)?)
+    if found == kind { Ok(head) } else { Err(FrameError::Kind(found as u8).into()) }
 }
 
 /// The next frame without tail, of any kind, as bytes.

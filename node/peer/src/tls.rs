@@ -269,3 +269,16 @@ const fn no_key() -> Error {
 fn tls_error(error: Error) -> PeerError {
     PeerError::Tls(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_suites_of_tls13_and_the_one_for_this_cpu_first() {
+        let suites: Vec<CipherSuite> = provider().cipher_suites.iter().map(|suite| suite.suite()).collect();
+        assert_eq!(suites.len(), 3);
+        let is_chacha_first = suites[0] == CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+        assert_eq!(is_chacha_first, !has_aes());
+    }
+}

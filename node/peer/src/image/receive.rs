@@ -4,7 +4,7 @@ use super::{IMAGE_CHUNK_BYTES_MAX, ImageOffer, ImageSink};
 use crate::frame::Kind;
 use crate::goodbye::Goodbye;
 use crate::hall::Hall;
-use crate::roster::Slot;
+use crate::slot::Slot;
 use crate::stream::{StreamError, WORD_MAX, read_head, write_head};
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};

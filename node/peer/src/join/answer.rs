@@ -52,7 +52,7 @@ async fn hear<H: Hall>(
         return Err(FrameError::Kind(kind as u8).into());
     }
     let knock = Knock::decode(&head)?;
-    let said: WireKnock = frame::decode_head(knock.said)?;
+    let said: WireKnock = frame::decode_open_head(knock.said)?;
     if said.version != VERSION {
         Goodbye::Mismatch(format!("protocol version {} there, {VERSION} here", said.version)).say(connection);
         return Ok(());

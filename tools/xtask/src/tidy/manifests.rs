@@ -4,8 +4,10 @@ use super::{Finding, Source, Tree};
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let members: Vec<&Source> =
-        tree.sources.iter().filter(|source| source.path.ends_with("/Cargo.toml")).collect();
+    // A manifest with a workspace of its own is no member: the fuzz targets, which want another compiler.
+    let is_member =
+        |source: &&Source| source.path.ends_with("/Cargo.toml") && !source.text.contains("\n[workspace]\n");
+    let members: Vec<&Source> = tree.sources.iter().filter(is_member).collect();
     for member in &members {
         if !member.text.contains("[lints]\nworkspace = true") {
             findings.push(Finding::new(&member.path, 0, "`[lints] workspace = true` is missing"));
@@ -67,8 +69,13 @@ mod tests {
         let root = "[workspace.dependencies]\n# Bytes.\nbytes = \"1\"\nserde = \"1\"\n\nrand = \"1\"\n\n[profile.dev]\nx = 1\n";
         let member = "[lints]\nworkspace = true\n\n[dependencies]\nbytes.workspace = true\n\
                       rand = { workspace = true, features = [] }\nlibc = \"0.2\"\n\n[features]\nx = []\n";
-        let tree =
-            tree_of(&[("Cargo.toml", root), ("a/Cargo.toml", member), ("b/Cargo.toml", "[package]\n")]);
+        let apart = "[package]\n\n[workspace]\n\n[dependencies]\nlibfuzzer-sys = \"0.4\"\n";
+        let tree = tree_of(&[
+            ("Cargo.toml", root),
+            ("a/Cargo.toml", member),
+            ("b/Cargo.toml", "[package]\n"),
+            ("c/Cargo.toml", apart),
+        ]);
         let found: Vec<String> = check(&tree).iter().map(ToString::to_string).collect();
         assert_eq!(
             found,
