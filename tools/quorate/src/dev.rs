@@ -177,14 +177,14 @@ impl Cluster {
     }
 
     fn print(&self) -> Result<()> {
-        let mut rows = vec![["NODE", "PROCESS", "CLIENTS", "FOLDER"].map(str::to_owned)];
+        let mut rows = vec![["NODE", "PROCESS", "CLIENTS", "DATA"].map(str::to_owned)];
         rows.extend(self.nodes.iter().map(|node| {
             let plan = &node.plan;
             [
                 plan.name.clone(),
                 node.id().to_string(),
                 plan.client().to_string(),
-                plan.folder.display().to_string(),
+                plan.data_dir().display().to_string(),
             ]
         }));
         say(format_args!("\n{}\n", align(&rows).join("\n")))?;
