@@ -296,6 +296,8 @@ impl Cluster {
         let began = Instant::now();
         while !holds().await {
             assert!(began.elapsed() < LIMIT, "never: {what}");
+            let ended = self.nodes.iter().find(|node| node.is_member && node.process.has_ended());
+            assert!(ended.is_none(), "{} ended by itself", ended.map_or("", |node| &node.name));
             tokio::time::sleep(POLL).await;
         }
     }

@@ -106,6 +106,15 @@ impl Process {
         self.child.as_mut()?.try_wait().expect("one's own child can be asked")
     }
 
+    /// Whether it was started and ended by itself, unnoticed so far.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let Some(child) = &self.child else { return false };
+        // A process that nobody has waited for yet is a zombie: its state follows its name in brackets.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+    }
+
     /// Whether it was started and neither killed nor seen to end.
     #[must_use]
     pub fn is_running(&self) -> bool {

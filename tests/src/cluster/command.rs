@@ -27,6 +27,9 @@ impl Cluster {
             Program::Quorated(_) => {
                 command.args(["--listen-client", &node.client.to_string()]);
                 command.args(["--listen-peer", &node.peer.to_string()]);
+                if self.net.is_some() {
+                    command.arg("--allow-insecure-client");
+                }
             }
             Program::Etcd(_) => {
                 let (client, peer) = (format!("http://{}", node.client), format!("http://{}", node.peer));
