@@ -84,6 +84,10 @@ impl Raft {
         let log = Log::new(base, entries);
         let last = log.last();
         assert!(base.index <= applied && applied <= last.index, "the image stands within the log");
+        // An image may lead the log, and the term too (rule 5); entries never do.
+        let durable = Durable::new(hard_state, last.index);
+        let is_behind = base.term > hard_state.term;
+        let hard_state = if is_behind { HardState { term: base.term, vote: None } } else { hard_state };
         assert!(last.term <= hard_state.term, "a term is durable before its entries");
         let mut random = Random::new(config.seed ^ config.start.incarnation.rotate_left(32));
         let salt = random.next();
@@ -98,7 +102,7 @@ impl Raft {
             following: Following::default(),
             was_member: membership.member(config.node).is_some(),
             memberships: MembershipLog::new(membership),
-            durable: Durable::new(hard_state, last.index),
+            durable,
             committed: applied,
             applied,
             peers: Peers::new(seen),

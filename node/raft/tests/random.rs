@@ -27,6 +27,8 @@ const SITUATIONS: &[&str] = &[
     "read answered",
     "read refused",
     "fetched",
+    "leader full",
+    "follower full",
 ];
 
 /// `QUORATE_SEED` plays one history, `QUORATE_SEEDS` so many.

@@ -44,6 +44,10 @@ impl Raft {
             self.durable.waits_since().is_some_and(|since| self.now - since >= ELECTION_TICKS_MIN);
         if is_undecided {
             self.arm_election();
+            if let RoleState::Candidate(campaign) = &mut self.role {
+                // The leader has given the hand-over up by now: its word no longer overrides anything.
+                campaign.is_hand_over = false;
+            }
         } else if !self.may_campaign() || is_stalled {
             self.become_follower(self.hard_state.term, None);
         } else if mutated!(self, SkipPreVote) {
@@ -65,11 +69,14 @@ impl Raft {
     }
 
     /// Whether `from` leads in `term`, as far as can be; if so it is followed from here on. A leader of before
-    /// is told of the newer term: only so can a node that was cut off as a candidate come back.
+    /// is told of the newer term, as only so can a node that was cut off as a candidate come back; but not while
+    /// that term waits for a stalled card: such a candidate cannot win, and must not depose who can lead.
     pub(crate) fn listens_to_leader(&mut self, from: NodeId, term: Term, round: u64) -> bool {
         if term < self.hard_state.term {
-            let nothing = HeartbeatAnswer { round, verified: Index(0), persisted: Index(0) };
-            self.send(from, Body::HeartbeatAnswer(nothing));
+            if self.durable.hard_state().term == self.hard_state.term {
+                let nothing = HeartbeatAnswer { round, verified: Index(0), persisted: Index(0) };
+                self.send(from, Body::HeartbeatAnswer(nothing));
+            }
             return false;
         }
         let rival = self.leader().filter(|leader| *leader != from);

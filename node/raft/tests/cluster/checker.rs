@@ -4,6 +4,7 @@ use super::disk::Disk;
 use quorate_raft::{AppendAnswer, Body, Envelope, HeartbeatAnswer, Raft, ReadId, Role};
 use quorate_types::{Entry, Index, Membership, NodeId, Position, Term};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Sees everything, and stops the test at the first thing that must not be.
 #[derive(Debug, Default)]
@@ -13,7 +14,7 @@ pub struct Checker {
     /// What was ever applied anywhere, by index.
     applied: Vec<Entry>,
     /// What stands before each entry ever appended: with it, logs match.
-    parents: BTreeMap<Position, (Position, Vec<u8>)>,
+    parents: BTreeMap<Position, (Position, Arc<[u8]>)>,
     /// In which term each index was first known to be committed.
     commit_terms: Vec<Term>,
     /// Reads under way, and the newest index applied anywhere when they were asked for.
@@ -106,14 +107,8 @@ impl Checker {
     fn appends(&mut self, previous: Position, entries: &[Entry]) {
         let mut parent = previous;
         for entry in entries {
-            let known =
-                self.parents.entry(entry.position).or_insert_with(|| (parent, entry.payload.to_vec()));
-            assert_eq!(
-                (known.0, known.1.as_slice()),
-                (parent, &*entry.payload),
-                "log matching at {}",
-                entry.position
-            );
+            let known = self.parents.entry(entry.position).or_insert_with(|| (parent, entry.payload.clone()));
+            assert_eq!((known.0, &known.1), (parent, &entry.payload), "log matching at {}", entry.position);
             parent = entry.position;
         }
     }
@@ -122,7 +117,9 @@ impl Checker {
     pub fn applies(&mut self, node: NodeId, entry: &Entry) {
         let at = usize::try_from(entry.position.index.0 - 1).expect("64 bits are enough");
         match self.applied.get(at) {
-            Some(known) => assert_eq!(known, entry, "node {node} applies something else"),
+            Some(known) => {
+                assert!(known == entry, "node {node} applies something else at {}", entry.position)
+            }
             None => {
                 assert_eq!(at, self.applied.len(), "node {node} applies ahead of everybody, with a gap");
                 self.applied.push(entry.clone());

@@ -132,10 +132,6 @@ impl Disk {
                 assert!(image.position.index >= self.base.index, "the log begins below the image");
                 restored.base = image.position;
                 restored.entries.clear();
-                restored.hard_state.term = restored.hard_state.term.max(image.position.term);
-                if restored.hard_state.term > self.hard_state.term {
-                    restored.hard_state.vote = None;
-                }
             }
             restored.applied = image.position.index;
         }

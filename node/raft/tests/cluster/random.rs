@@ -1,7 +1,7 @@
 //! One random history: everything that can go wrong, from one seed; then it ends, and the cluster must work.
 
 use super::{Cluster, with_learner};
-use quorate_raft::{Raft, Role};
+use quorate_raft::{ProposeRefused, Raft, Role};
 use quorate_types::{Index, NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,6 +60,8 @@ struct Weather {
     cut: u64,
     change: u64,
     propose: u64,
+    /// Long payloads fill the memory for the log, and the card is read for who is behind.
+    payload_bytes: usize,
 }
 
 pub struct History {
@@ -104,6 +106,8 @@ impl History {
             cut: 30 + dice.roll(150),
             change: 20 + dice.roll(200),
             propose: 2 + dice.roll(6),
+            payload_bytes: [8, 8, 8, 8, 8, 8, 400_000, 1_500_000]
+                [usize::try_from(dice.roll(8)).expect("below 8")],
         };
         let mut cluster = Cluster::new(seed, voters);
         prepare(&mut cluster);
@@ -229,10 +233,13 @@ impl History {
         if self.dice.one_in(self.weather.propose) {
             let leader = self.cluster.leader().filter(|leader| running.contains(leader));
             let target = leader.filter(|_| !self.dice.one_in(4)).unwrap_or(id);
-            let bytes = self.numbers.to_le_bytes();
-            let is_taken = self.cluster.input(target, |raft| raft.propose(Arc::from(bytes)).is_ok());
-            if is_taken == Some(true) {
-                self.reached.count("proposed");
+            let mut bytes = vec![0; self.weather.payload_bytes];
+            bytes[..8].copy_from_slice(&self.numbers.to_le_bytes());
+            let is_taken = self.cluster.input(target, |raft| raft.propose(Arc::from(bytes)));
+            match is_taken {
+                Some(Ok(_)) => self.reached.count("proposed"),
+                Some(Err(ProposeRefused::Full)) => self.reached.count("leader full"),
+                Some(Err(ProposeRefused::NotLeader { .. } | ProposeRefused::HandingOver)) | None => {}
             }
         }
         if self.dice.one_in(3) {
@@ -384,6 +391,15 @@ impl History {
             let leader_before =
                 self.cluster.raft(id).map(|raft| (raft.role(), raft.persisted(), raft.applied()));
             self.cluster.drain(id);
+            let says_full = |flight: &super::Flight| {
+                matches!(
+                    flight.message.body,
+                    quorate_raft::Body::AppendAnswer(quorate_raft::AppendAnswer::Full)
+                )
+            };
+            if self.cluster.net[before..].iter().any(says_full) {
+                self.reached.count("follower full");
+            }
             let delay = self.weather.delay;
             for flight in &mut self.cluster.net[before..] {
                 flight.at = now + self.dice.roll(delay);
@@ -411,6 +427,7 @@ impl History {
             cut: u64::MAX,
             change: u64::MAX,
             propose: 5,
+            payload_bytes: 8,
         };
         self.wake();
         for id in self.ids() {

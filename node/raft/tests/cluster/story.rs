@@ -28,6 +28,7 @@ impl Story {
         match command {
             "cluster" => self.found(words),
             "tick" => self.tick(words),
+            "idle" => self.idle(words),
             "campaign" => self.campaign(number(&mut words)),
             "settle" => self.settle(words),
             "deliver" => self.deliver(words),
@@ -155,6 +156,25 @@ impl Story {
         for id in ids {
             self.cluster.input(id, |raft| raft.tick(count));
             self.look(id);
+        }
+    }
+
+    /// `idle 8` lets so many times 40 ticks pass for everybody, `idle 1 3 2` two times for nodes 1 and 3; what is
+    /// said meanwhile arrives, and is told only if it is more than heartbeats.
+    fn idle(&mut self, words: Words<'_>) {
+        let mut words: Vec<&str> = words.collect();
+        let count: u32 = words.pop().expect("a count").parse().expect("a number");
+        for _ in 0..count * 4 {
+            let before = std::mem::take(&mut self.out);
+            let tick = if words.is_empty() { "10".to_owned() } else { format!("{} : 10", words.join(" ")) };
+            self.tick(tick.split_whitespace());
+            self.settle(words.join(" ").split_whitespace());
+            let told: Vec<&str> = self
+                .out
+                .lines()
+                .filter(|line| !line.contains(" heartbeat ") && !line.contains(" heard "))
+                .collect();
+            self.out = told.iter().fold(before, |out, line| out + line + "\n");
         }
     }
 
