@@ -92,7 +92,7 @@ impl<D: Disk> Inner<D> {
             );
             return;
         }
-        let taken = self.finish(receiver);
+        let taken = take_whole(receiver, &self.number);
         let verdict = taken.map(|installed| {
             // A driver that has ended needs no state.
             let _is_heard: bool = self.inbox.deliver(Inbound::ImageInstalled(Box::new(installed)));
@@ -102,36 +102,37 @@ impl<D: Disk> Inner<D> {
         }
         intake.finish(verdict);
     }
+}
 
-    /// Loads it while it is read back, and only then lets it count: an image that does not load must never be
-    /// what a start begins from.
-    fn finish(&self, mut receiver: ImageReceiver<D>) -> Result<Installed, String> {
-        let say = |error: WalError| error.to_string();
-        let mut read = receiver.read_back().map_err(say)?;
-        let mut loader = ImageLoader::new();
-        let loaded = loop {
-            match read.next_block().map_err(say)? {
-                Some(block) => {
-                    if let Err(error) = loader.push(block) {
-                        break Err(error);
-                    }
+/// A whole image becomes what a start begins from: loaded while it is read back, and only then let count, for an
+/// image that does not load must never be the newest. `number` counts this node's images.
+///
+/// # Errors
+/// In words: what the card says, or that the bytes are not what was announced.
+pub fn take_whole<D: Disk>(mut receiver: ImageReceiver<D>, number: &AtomicU64) -> Result<Installed, String> {
+    let say = |error: WalError| error.to_string();
+    let mut read = receiver.read_back().map_err(say)?;
+    let mut loader = ImageLoader::new();
+    let loaded = loop {
+        match read.next_block().map_err(say)? {
+            Some(block) => {
+                if let Err(error) = loader.push(block) {
+                    break Err(error);
                 }
-                None => break loader.finish(),
             }
-        };
-        let store = match loaded {
-            Ok(store) => store,
-            Err(error) => {
-                receiver.abandon();
-                return Err(format!(
-                    "the image does not load: {error}. Does a newer release lead this cluster?"
-                ));
-            }
-        };
-        let (mut head, bytes) = receiver.install(read).map_err(say)?;
-        head.number = 1 + self.number.fetch_add(1, Ordering::Relaxed);
-        Ok(Installed { head, store, bytes })
-    }
+            None => break loader.finish(),
+        }
+    };
+    let store = match loaded {
+        Ok(store) => store,
+        Err(error) => {
+            receiver.abandon();
+            return Err(format!("the image does not load: {error}. Does a newer release lead this cluster?"));
+        }
+    };
+    let (mut head, bytes) = receiver.install(read).map_err(say)?;
+    head.number = 1 + number.fetch_add(1, Ordering::Relaxed);
+    Ok(Installed { head, store, bytes })
 }
 
 fn write_all<D: Disk>(receiver: &mut ImageReceiver<D>, intake: &mut ImageIntake) -> Result<(), WalError> {
