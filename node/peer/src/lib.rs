@@ -12,7 +12,7 @@
 //! sender is proven by its key; nothing else of what it says is checked here beyond its form.
 //!
 //! Links: each node dials each other member and sends on its own connection only. Heartbeats and their answers
-//! are datagrams, the newest replaces one that waits. Behind them, by priority: votes, answers and reads; what
+//! are datagrams on a connection of their own, the newest replaces one that waits. Behind them, by priority: votes, answers and reads; what
 //! halls say to each other; entries. What finds no room is dropped and counted, and nothing is kept for a peer
 //! that is down but the newest few urgent messages. Addresses are resolved at every dial; where a peer's own
 //! link comes from is dialled too.
@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod beat;
 mod bounded;
 mod endpoint;
 mod error;

@@ -1,6 +1,7 @@
 //! The link this node sends on: dialled, kept, dialled again.
 
 use crate::backoff::Backoff;
+use crate::beat;
 use crate::error::DialError;
 use crate::frame::Kind;
 use crate::goodbye::Goodbye;
@@ -13,7 +14,8 @@ use crate::tls::Purpose;
 use crate::wire::Hello;
 use bytes::Bytes;
 use core::fmt;
-use quinn::{Connection, RecvStream, SendDatagramError, SendStream};
+use quinn::{Connection, RecvStream, SendStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -33,7 +35,7 @@ pub(crate) async fn keep<H: Hall>(core: Arc<Core>, slot: Arc<Slot>, hall: H) {
                 hall.reachable(slot.id, true);
                 tracing::info!(peer = %slot.id, address = %connection.remote_address(), "peer link is up");
                 let begun = Instant::now();
-                let end = carry(&slot, &connection).await;
+                let end = carry(&core, &slot, &connection).await;
                 end.close(&connection);
                 slot.clear_outgoing(end.to_string());
                 hall.reachable(slot.id, false);
@@ -60,13 +62,13 @@ pub(crate) async fn keep<H: Hall>(core: Arc<Core>, slot: Arc<Slot>, hall: H) {
     }
 }
 
-/// A connection to a member for that purpose, with hellos exchanged, and the stream they went over.
+/// A connection to a member for that purpose at one of those places, with hellos exchanged, and the stream they went over.
 pub(crate) async fn greet(
     core: &Core,
     slot: &Slot,
     purpose: Purpose,
+    (names, learned): (Vec<String>, Option<SocketAddr>),
 ) -> Result<(Connection, SendStream, RecvStream, Hello), LinkError> {
-    let (names, learned) = slot.candidates();
     let connection = core.dialer.race(&names, learned, slot.key, purpose).await.map_err(LinkError::Dial)?;
     let greeting = async {
         let (mut send, mut receive) = connection.open_bi().await?;
@@ -119,7 +121,7 @@ impl fmt::Display for LinkError {
 }
 
 async fn dial(core: &Core, slot: &Slot) -> Result<(Connection, Hello), LinkError> {
-    let (connection, _, _, hello) = greet(core, slot, Purpose::Peer).await?;
+    let (connection, _, _, hello) = greet(core, slot, Purpose::Peer, slot.candidates()).await?;
     Ok((connection, hello))
 }
 
@@ -131,10 +133,10 @@ fn refusal(error: &StreamError) -> Option<Refusal> {
 }
 
 /// Writes what waits until the link ends.
-async fn carry(slot: &Slot, connection: &Connection) -> StreamError {
+async fn carry(core: &Arc<Core>, slot: &Arc<Slot>, connection: &Connection) -> StreamError {
     tokio::select! {
         error = connection.closed() => StreamError::Lost(error),
-        error = write_beats(slot, connection) => error,
+        error = beat::write(core, slot, connection) => error,
         error = write_lane(slot, connection, Lane::Urgent, 2, None) => error,
         error = write_lane(slot, connection, Lane::Forward, 1, None) => error,
         error = write_lane(slot, connection, Lane::Append, 0, None) => error,
@@ -142,7 +144,7 @@ async fn carry(slot: &Slot, connection: &Connection) -> StreamError {
 }
 
 /// Writes what waits on that lane, after what `first` holds, to a stream of its own.
-async fn write_lane(
+pub(crate) async fn write_lane(
     slot: &Slot,
     connection: &Connection,
     lane: Lane,
@@ -163,25 +165,6 @@ async fn write_lane(
             }
         }
         slot.rung(lane).await;
-    }
-}
-
-/// Heartbeats overtake everything as datagrams. Where the path takes none, they have a stream of their own,
-/// first of all.
-async fn write_beats(slot: &Slot, connection: &Connection) -> StreamError {
-    loop {
-        while let Some(chunks) = slot.next(Lane::Beat) {
-            match connection.send_datagram(chunks.concat().into()) {
-                Ok(()) => {}
-                Err(SendDatagramError::ConnectionLost(error)) => return error.into(),
-                Err(
-                    SendDatagramError::TooLarge
-                    | SendDatagramError::UnsupportedByPeer
-                    | SendDatagramError::Disabled,
-                ) => return write_lane(slot, connection, Lane::Beat, 3, Some(chunks)).await,
-            }
-        }
-        slot.rung(Lane::Beat).await;
     }
 }
 

@@ -78,6 +78,7 @@ async fn serve<H: Hall>(core: &Arc<Core>, hall: &H, incoming: Incoming, permit: 
             window::trust(&connection);
             match purpose {
                 Purpose::Image => image::receive::serve(&slot, hall, &connection, send, receive).await,
+                Purpose::Beat => serve_beats(&slot, hall, &connection).await,
                 Purpose::Peer | Purpose::Join => serve_peer(core, &slot, hall, &connection, &hello).await,
             }
         }
@@ -133,6 +134,16 @@ async fn serve_peer<H: Hall>(
         error = read_stream(slot, hall, connection) => error,
     };
     slot.clear_incoming(connection);
+    ended
+}
+
+/// Hands over heartbeats; one such connection for each peer.
+async fn serve_beats<H: Hall>(slot: &Slot, hall: &H, connection: &Connection) -> StreamError {
+    if let Some(older) = slot.set_beside(Purpose::Beat, connection) {
+        Goodbye::Superseded.say(&older);
+    }
+    let ended = read_datagrams(slot, hall, connection).await;
+    slot.clear_beside(Purpose::Beat, connection);
     ended
 }
 

@@ -6,6 +6,7 @@ use crate::frame;
 use crate::goodbye::Goodbye;
 use crate::queue::{Lane, Queue};
 use crate::stats::{ImageProgress, PeerStats};
+use crate::tls::Purpose;
 use crate::wire::Hello;
 use bytes::Bytes;
 use quinn::Connection;
@@ -39,10 +40,17 @@ struct Link {
     incoming: Option<(Connection, u16)>,
     learned: Option<SocketAddr>,
     image_in: Option<Connection>,
+    beats_in: Option<Connection>,
     image_out: Option<ImageProgress>,
     dials_failed: u64,
     last_failure: Option<String>,
     last_end: Option<String>,
+}
+
+impl Link {
+    fn beside(&mut self, purpose: Purpose) -> &mut Option<Connection> {
+        if purpose == Purpose::Image { &mut self.image_in } else { &mut self.beats_in }
+    }
 }
 
 /// Sending.
@@ -176,15 +184,17 @@ impl Slot {
         }
     }
 
-    /// An image comes in on that connection. Gives the one it takes the place of.
-    pub(crate) fn set_image_in(&self, connection: &Connection) -> Option<Connection> {
-        lock(&self.link).image_in.replace(connection.clone())
+    /// The peer has a connection of that purpose beside its link. Gives the one it takes the place of.
+    pub(crate) fn set_beside(&self, purpose: Purpose, connection: &Connection) -> Option<Connection> {
+        lock(&self.link).beside(purpose).replace(connection.clone())
     }
 
-    pub(crate) fn clear_image_in(&self, connection: &Connection) {
+    /// It ended, if it is that one.
+    pub(crate) fn clear_beside(&self, purpose: Purpose, connection: &Connection) {
         let mut link = lock(&self.link);
-        if link.image_in.as_ref().is_some_and(|current| current.stable_id() == connection.stable_id()) {
-            link.image_in = None;
+        let place = link.beside(purpose);
+        if place.as_ref().is_some_and(|current| current.stable_id() == connection.stable_id()) {
+            *place = None;
         }
     }
 
@@ -213,7 +223,7 @@ impl Slot {
         let link = lock(&self.link);
         let outgoing = link.outgoing.as_ref().map(|(connection, _)| connection.clone());
         let incoming = link.incoming.as_ref().map(|(connection, _)| connection.clone());
-        [outgoing, incoming, link.image_in.clone()].into_iter().flatten().collect()
+        [outgoing, incoming, link.image_in.clone(), link.beats_in.clone()].into_iter().flatten().collect()
     }
 
     pub(crate) fn is_up(&self) -> bool {

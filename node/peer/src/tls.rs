@@ -23,6 +23,8 @@ use std::sync::{Arc, OnceLock};
 pub(crate) enum Purpose {
     /// Messages and forwards between members.
     Peer,
+    /// Heartbeats and their answers, while there are any.
+    Beat,
     /// A knock, or a dial back.
     Join,
     /// An image from a member.
@@ -30,11 +32,12 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Purpose; 3] = [Purpose::Peer, Purpose::Join, Purpose::Image];
+    const ALL: [Purpose; 4] = [Purpose::Peer, Purpose::Beat, Purpose::Join, Purpose::Image];
 
     const fn alpn(self) -> &'static [u8] {
         match self {
             Purpose::Peer => b"quorate-peer/1",
+            Purpose::Beat => b"quorate-beat/1",
             Purpose::Join => b"quorate-join/1",
             Purpose::Image => b"quorate-image/1",
         }

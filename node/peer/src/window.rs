@@ -41,12 +41,17 @@ pub(crate) fn bound_server(server: &mut ServerConfig) {
 /// The dialling side: opens streams, is sent none.
 pub(crate) fn client(purpose: Purpose) -> Arc<TransportConfig> {
     let mut transport = common();
+    let keep_alive = match purpose {
+        Purpose::Peer | Purpose::Join | Purpose::Image => Some(KEEP_ALIVE),
+        // Between nodes of which none leads it ends by itself.
+        Purpose::Beat => None,
+    };
     transport
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_interval(keep_alive)
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(match purpose {
-            Purpose::Peer | Purpose::Image => STRANGER_WINDOW,
+            Purpose::Peer | Purpose::Beat | Purpose::Image => STRANGER_WINDOW,
             Purpose::Join => WELCOME_WINDOW,
         }))
         // Takes none; quinn sends none either when this says "not at all".

@@ -6,6 +6,7 @@ use crate::goodbye::Goodbye;
 use crate::hall::Hall;
 use crate::slot::Slot;
 use crate::stream::{StreamError, WORD_MAX, read_head, write_head};
+use crate::tls::Purpose;
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ pub(crate) async fn serve<H: Hall>(
     mut send: SendStream,
     mut receive: RecvStream,
 ) -> StreamError {
-    if let Some(older) = slot.set_image_in(connection) {
+    if let Some(older) = slot.set_beside(Purpose::Image, connection) {
         Goodbye::Superseded.say(&older);
     }
     let ended = tokio::select! {
@@ -30,7 +31,7 @@ pub(crate) async fn serve<H: Hall>(
         // The sender ends the connection when it has read the verdict.
         drop(timeout(WORD_MAX, connection.closed()).await);
     }
-    slot.clear_image_in(connection);
+    slot.clear_beside(Purpose::Image, connection);
     Goodbye::Done.say(connection);
     ended.err().unwrap_or(StreamError::Lost(ConnectionError::LocallyClosed))
 }

@@ -83,7 +83,7 @@ struct Transfer<'a> {
 
 impl Transfer<'_> {
     async fn run<S: ImageSource>(&mut self, source: &mut S) -> Result<(), Stop> {
-        let greeted = greet(self.core, self.slot, Purpose::Image).await;
+        let greeted = greet(self.core, self.slot, Purpose::Image, self.slot.candidates()).await;
         let (connection, send, receive, _) = greeted.map_err(|error| Stop::Cut(error.to_string()))?;
         let ended = self.exchange(&connection, send, receive, source).await;
         Goodbye::Done.say(&connection);
