@@ -173,22 +173,23 @@ impl Cluster {
     pub async fn remove_id(&mut self, number: usize, id: u64) {
         self.forget(number);
         let through = self.members_running().next().expect("another member runs");
-        match self.shape.program {
-            // A network's clients come from elsewhere: only the socket in the folder may change the cluster.
-            Program::Quorated(_) => {
-                let said = self.quorate(through, &["member", "remove", self.name(number)]);
-                assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-            }
-            Program::Etcd(_) => {
-                // Refused while the cluster has not been whole for some seconds.
-                self.wait("the member is removed", async || {
+        // Refused while the cluster is not whole; unknown if the leader that took it is the one that goes.
+        self.wait("the member is removed", async || {
+            let has_done = match self.shape.program {
+                // Clients of a network come from elsewhere: only the socket in the folder may change the cluster.
+                Program::Quorated(_) => {
+                    let said = self.quorate(through, &["member", "remove", self.name(number)]);
+                    println!("{}", String::from_utf8_lossy(&said.stderr));
+                    said.status.success()
+                }
+                Program::Etcd(_) => {
                     let remove = pb::MemberRemoveRequest { id };
                     limited(self.client(through).cluster.member_remove(remove)).await.is_ok()
-                        || self.is_gone(through, id).await
-                })
-                .await;
-            }
-        }
+                }
+            };
+            has_done || self.is_gone(through, id).await
+        })
+        .await;
         self.wait("the member is no longer listed", async || self.is_gone(through, id).await).await;
     }
 

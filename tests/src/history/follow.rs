@@ -150,6 +150,10 @@ fn take(seen: &mut Seen, answer: pb::WatchResponse, asked: i64) -> Result<(), St
     }
     let told = crate::client::revision(answer.header);
     for event in answer.events {
+        // What was unknown may still happen, behind the end.
+        if seen.has_ended {
+            return Ok(());
+        }
         let is_delete = event.r#type() == EventType::Delete;
         let kv = event.kv.ok_or("an event without its key")?;
         let at = kv.mod_revision;
@@ -245,6 +249,8 @@ mod tests {
         assert!(follow_all(1, vec![answer(2, &[("h/1", 3)])]).is_err(), "newer than its header");
         let canceled = pb::WatchResponse { canceled: true, ..Default::default() };
         assert!(follow_all(1, vec![canceled]).is_err());
-        assert!(follow_all(1, vec![answer(4, &[("h/1", 2), ("h/end", 4)])]).unwrap().has_ended);
+        let ended = follow_all(1, vec![answer(4, &[("h/1", 2), ("h/end", 4)]), answer(5, &[("h/1", 5)])]);
+        let ended = ended.unwrap();
+        assert!(ended.has_ended && ended.changes.len() == 1);
     }
 }
