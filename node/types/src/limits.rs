@@ -37,7 +37,7 @@ pub const PENDING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Payload bytes of entries kept in memory beyond what is applied and durable here, so that a follower a
 /// little behind is served without reading the log back.
-pub const LOG_RETAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const LOG_RETAINED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Payload bytes of one append to a peer; an entry that is larger goes alone.
 pub const APPEND_BYTES_MAX: usize = 256 * 1024;
