@@ -295,7 +295,9 @@ impl Cluster {
     pub async fn wait(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let began = Instant::now();
         while !holds().await {
-            assert!(began.elapsed() < LIMIT, "never: {what}");
+            if began.elapsed() > LIMIT {
+                panic!("never: {what}\n{}", self.describe().await);
+            }
             let ended = self.nodes.iter().find(|node| node.is_member && node.process.has_ended());
             assert!(ended.is_none(), "{} ended by itself", ended.map_or("", |node| &node.name));
             tokio::time::sleep(POLL).await;

@@ -37,6 +37,27 @@ impl Cluster {
         limited(self.client(number).maintenance.status(pb::StatusRequest::default())).await
     }
 
+    /// What each running member says of itself, a line each; for a report.
+    pub async fn describe(&self) -> String {
+        let mut lines = Vec::new();
+        for number in self.members_running() {
+            lines.push(match self.status(number).await {
+                Ok(status) => format!(
+                    "node {number} ({:x}): leader {:x} in term {}, log to {}, applied to {}{} {:?}",
+                    status.header.map_or(0, |header| header.member_id),
+                    status.leader,
+                    status.raft_term,
+                    status.raft_index,
+                    status.raft_applied_index,
+                    if status.is_learner { ", a learner" } else { "" },
+                    status.errors,
+                ),
+                Err(error) => format!("node {number}: {error}"),
+            });
+        }
+        lines.join("\n")
+    }
+
     /// A node's id.
     ///
     /// # Panics
