@@ -15,7 +15,7 @@ const LOOKED_AT_COUNT: usize = 32;
 /// If an invariant is broken: the core is wrong, or memory is.
 pub fn check(raft: &Raft) {
     #[cfg(feature = "mutants")]
-    if raft.mutation.is_some() {
+    if raft.mutant.is_some() {
         // A core broken on purpose is judged by the tests' own checkers.
         return;
     }

@@ -18,7 +18,7 @@ mod membership_log;
 mod message;
 #[cfg(test)]
 mod model;
-mod mutation;
+mod mutant;
 mod outputs;
 mod peers;
 mod progress;
@@ -40,7 +40,7 @@ pub use message::{
     AppendAnswer, AppendEntries, Body, Envelope, Heartbeat, HeartbeatAnswer, Message, VoteRequest,
 };
 #[cfg(feature = "mutants")]
-pub use mutation::Mutation;
+pub use mutant::Mutant;
 pub use raft::Raft;
 pub use ready::{Append, AppendNumber, Fetch, ImageWanted, LogChange, ReadDone, ReadId, ReadRefused, Ready};
 pub use refused::{MembershipRefused, ProposeRefused, TransferRefused};

@@ -200,8 +200,8 @@ impl Raft {
 
     /// Breaks a rule from here on.
     #[cfg(feature = "mutants")]
-    pub fn mutate(&mut self, mutation: crate::Mutation) {
-        self.mutation = Some(mutation);
+    pub fn mutate(&mut self, mutant: crate::Mutant) {
+        self.mutant = Some(mutant);
     }
 
     /// Who answers, and which learners have caught up.

@@ -44,7 +44,7 @@ pub struct Raft {
     pub(crate) outbox: Outbox,
     pub(crate) ignored: u64,
     #[cfg(feature = "mutants")]
-    pub(crate) mutation: Option<crate::Mutation>,
+    pub(crate) mutant: Option<crate::Mutant>,
 }
 
 /// A follower's knowledge of this term's leader's log. Volatile; nothing of it outlives the term (rule 8).
@@ -114,7 +114,7 @@ impl Raft {
             ignored: 0,
             log,
             #[cfg(feature = "mutants")]
-            mutation: None,
+            mutant: None,
         };
         for entry in raft.log.entries().filter(|entry| entry.kind == quorate_types::EntryKind::Membership) {
             let membership = decode_membership(entry).expect("recovery checked each membership");

@@ -83,8 +83,7 @@ impl Raft {
     /// Leads: a quorum of durable votes says so.
     pub(crate) fn become_leader(&mut self) {
         assert!(
-            self.durable.hard_state() == self.hard_state
-                || crate::mutation::mutated!(self, VoteBeforeDurable),
+            self.durable.hard_state() == self.hard_state || crate::mutant::mutated!(self, VoteBeforeDurable),
             "a leader's own vote is durable"
         );
         let next = self.log.last().index.next();

@@ -1,6 +1,6 @@
 //! Standing for election, and answering those who do.
 
-use crate::mutation::mutated;
+use crate::mutant::mutated;
 use crate::role::RoleState;
 use crate::{Body, Raft, VoteRequest, quorum};
 use alloc::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Following: taking the leader's log, in memory at once, on the card when it is.
 
 use crate::membership_log::decode_membership;
-use crate::mutation::mutated;
+use crate::mutant::mutated;
 use crate::role::RoleState;
 use crate::timing::{ELECTION_TICKS_MIN, STICKINESS_TICKS};
 use crate::{AppendAnswer, AppendEntries, Body, Heartbeat, HeartbeatAnswer, Raft, ReadDone, ReadRefused};

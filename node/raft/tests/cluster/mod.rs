@@ -44,7 +44,7 @@ pub struct Cluster {
     /// Spans read back from a card.
     pub fetched: u64,
     #[cfg(feature = "mutants")]
-    pub mutation: Option<quorate_raft::Mutation>,
+    pub mutant: Option<quorate_raft::Mutant>,
 }
 
 impl Cluster {
@@ -84,8 +84,8 @@ impl Cluster {
         #[cfg(feature = "mutants")]
         let raft = {
             let mut raft = raft;
-            if let Some(mutation) = self.mutation {
-                raft.mutate(mutation);
+            if let Some(mutant) = self.mutant {
+                raft.mutate(mutant);
             }
             raft
         };

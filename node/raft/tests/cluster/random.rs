@@ -276,6 +276,12 @@ impl History {
 
     fn wake(&mut self) {
         for (id, slept) in std::mem::take(&mut self.paused) {
+            if self.dice.one_in(2) {
+                // What waited in its queue comes before it learns how long it slept.
+                self.numbers += 1;
+                self.cluster.read(id, self.numbers);
+                self.cluster.drain(id);
+            }
             self.cluster.input(id, |raft| raft.tick(slept));
         }
     }

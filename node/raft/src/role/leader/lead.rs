@@ -1,6 +1,6 @@
 //! A leader's rounds, and what the answers prove.
 
-use crate::mutation::mutated;
+use crate::mutant::mutated;
 use crate::read::Reader;
 use crate::role::RoleState;
 use crate::role::leader::Leader;

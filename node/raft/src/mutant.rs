@@ -4,7 +4,7 @@
 /// One broken rule.
 #[cfg(feature = "mutants")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mutation {
+pub enum Mutant {
     /// A vote is asked for and given before it is durable.
     VoteBeforeDurable,
     /// An entry of an older term is committed by counting (Raft thesis, figure 3.7).
@@ -28,27 +28,27 @@ pub enum Mutation {
 }
 
 #[cfg(feature = "mutants")]
-impl Mutation {
+impl Mutant {
     /// All of them.
-    pub const ALL: [Mutation; 10] = [
-        Mutation::VoteBeforeDurable,
-        Mutation::CommitOldTermByCount,
-        Mutation::CountOwnBeforeAck,
-        Mutation::SkipPreVote,
-        Mutation::CommitBeyondVerified,
-        Mutation::CountLateAck,
-        Mutation::ReadWithoutRound,
-        Mutation::SingleQuorumInJoint,
-        Mutation::ReadBeforeOwnCommit,
-        Mutation::ClaimInUndurableTerm,
+    pub const ALL: [Mutant; 10] = [
+        Mutant::VoteBeforeDurable,
+        Mutant::CommitOldTermByCount,
+        Mutant::CountOwnBeforeAck,
+        Mutant::SkipPreVote,
+        Mutant::CommitBeyondVerified,
+        Mutant::CountLateAck,
+        Mutant::ReadWithoutRound,
+        Mutant::SingleQuorumInJoint,
+        Mutant::ReadBeforeOwnCommit,
+        Mutant::ClaimInUndurableTerm,
     ];
 }
 
 /// Whether this core is broken in that way; never, without the feature.
 macro_rules! mutated {
-    ($raft:expr, $mutation:ident) => {{
+    ($raft:expr, $mutant:ident) => {{
         #[cfg(feature = "mutants")]
-        let is_mutated = $raft.mutation == Some($crate::Mutation::$mutation);
+        let is_mutated = $raft.mutant == Some($crate::Mutant::$mutant);
         #[cfg(not(feature = "mutants"))]
         let is_mutated = false;
         is_mutated
