@@ -3,7 +3,7 @@
 mod cluster;
 
 use cluster::Cluster;
-use cluster::random::Dice;
+use cluster::dice::Dice;
 use quorate_raft::{
     AppendAnswer, AppendEntries, AppendNumber, Body, Heartbeat, HeartbeatAnswer, Message, Raft, ReadId, Role,
     VoteRequest,

@@ -2,7 +2,8 @@
 
 mod cluster;
 
-use cluster::random::{Reached, play};
+use cluster::dice::Reached;
+use cluster::random::play;
 
 /// What some history must have reached, or the test proves less than it says.
 const SITUATIONS: &[&str] = &[

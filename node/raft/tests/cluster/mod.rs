@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the harness")]
 
 pub mod checker;
+pub mod dice;
 pub mod disk;
 pub mod random;
 pub mod story;

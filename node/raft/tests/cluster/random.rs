@@ -1,53 +1,13 @@
 //! One random history: everything that can go wrong, from one seed; then it ends, and the cluster must work.
 
+use super::dice::{Dice, Reached};
 use super::{Cluster, with_learner};
 use quorate_raft::{ProposeRefused, Raft, Role};
-use quorate_types::{Index, NodeId, Term};
+use quorate_types::{NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What a history reached: a test fails if none of many histories reached something.
-#[derive(Debug, Default, Clone)]
-pub struct Reached(pub BTreeMap<&'static str, u64>);
-
-impl Reached {
-    pub fn count(&mut self, what: &'static str) {
-        *self.0.entry(what).or_default() += 1;
-    }
-
-    pub fn add(&mut self, other: &Reached) {
-        for (what, count) in &other.0 {
-            *self.0.entry(what).or_default() += count;
-        }
-    }
-}
-
-/// Splitmix64.
-#[derive(Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5851_f42d_4c95_7f2d)
-    }
-
-    pub fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % below
-    }
-
-    pub fn one_in(&mut self, chances: u64) -> bool {
-        self.roll(chances) == 0
-    }
-
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
-        let count = u64::try_from(of.len()).expect("64 bits are enough");
-        (count > 0).then(|| of[usize::try_from(self.roll(count)).expect("64 bits are enough")])
-    }
-}
+mod heal;
 
 /// How bad it gets; drawn from the seed.
 #[derive(Debug)]
@@ -80,7 +40,6 @@ pub struct History {
 }
 
 const STEPS: u64 = 500;
-const HEALING_STEPS: u64 = 1_500;
 
 /// Plays the history of a seed.
 pub fn play(seed: u64, prepare: impl FnOnce(&mut Cluster)) -> Reached {
@@ -417,86 +376,6 @@ impl History {
                 self.reached.count(if is_leader { "leader applied first" } else { "follower applied first" });
             }
         }
-    }
-
-    /// Faults end: within a bounded time a write is applied everywhere, every read is answered, and whoever
-    /// is a member agrees.
-    fn heal(&mut self) {
-        self.cuts.clear();
-        self.alone = None;
-        self.weather = Weather {
-            loss: 0,
-            delay: 2,
-            disk_delay: 2,
-            stall: u64::MAX,
-            crash: u64::MAX,
-            cut: u64::MAX,
-            change: u64::MAX,
-            propose: 5,
-            payload_bytes: 8,
-        };
-        self.wake();
-        for id in self.ids() {
-            self.cluster.nodes.get_mut(&id).expect("a node").disk.ready_at = 0;
-            if self.cluster.raft(id).is_none() {
-                self.cluster.start(id);
-            }
-        }
-        let mut goal: Option<Index> = None;
-        for _ in 0..HEALING_STEPS {
-            self.pass_time();
-            self.deliver();
-            self.disks();
-            self.images();
-            if let Some(leader) = self.cluster.leader()
-                && goal
-                    .is_none_or(|goal| self.cluster.raft(leader).is_some_and(|raft| raft.last().index < goal))
-            {
-                let proposed = self.cluster.input(leader, |raft| raft.propose(Arc::from(&b"end"[..])));
-                goal = proposed.and_then(Result::ok).map(|position| position.index);
-            }
-            self.drain();
-            if goal.is_some_and(|goal| self.is_settled(goal)) {
-                self.reached.count("settled");
-                self.reached.0.insert("read answered", self.cluster.checker.reads_answered);
-                self.reached.0.insert("read refused", self.cluster.checker.reads_refused);
-                self.reached.0.insert("fetched", self.cluster.fetched);
-                return;
-            }
-        }
-        panic!("the cluster does not settle: {}", self.describe());
-    }
-
-    fn is_settled(&self, goal: Index) -> bool {
-        let Some(leader) = self.cluster.leader().and_then(|id| self.cluster.raft(id)) else { return false };
-        let members = leader.membership_committed();
-        let digest = self.cluster.nodes[&leader.node()].digest;
-        let agrees = |id: NodeId| {
-            let node = &self.cluster.nodes[&id];
-            node.applied.index >= goal
-                && node
-                    .raft
-                    .as_ref()
-                    .is_some_and(|raft| raft.applied() == leader.applied() && raft.persisted() >= goal)
-                && node.digest == digest
-        };
-        members.members.iter().all(|member| agrees(member.id)) && self.cluster.checker.open_reads() == 0
-    }
-
-    fn describe(&self) -> String {
-        let nodes = self.cluster.nodes.values().filter_map(|node| node.raft.as_ref());
-        nodes
-            .map(|raft| {
-                let ids = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
-                let members = raft.membership();
-                let progress: Vec<_> = raft.progress().collect();
-                format!(
-                    "\n{} {:?} term {} leader {:?} base {} applied {} committed {} persisted {} last {} voters {:?} {:?} learners {:?} v{} {progress:?}",
-                    raft.node(), raft.role(), raft.term(), raft.leader(), raft.base().index, raft.applied(), raft.committed(),
-                    raft.persisted(), raft.last(), ids(&members.voters), ids(&members.voters_outgoing), ids(&members.learners), members.version,
-                )
-            })
-            .collect()
     }
 }
 
