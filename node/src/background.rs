@@ -12,8 +12,7 @@ use quorate_store::Store;
 use quorate_types::limits::{IMAGE_TRIGGER_BYTES_MIN, SEGMENT_BYTES};
 use quorate_types::{HardState, Membership, NodeId, Start};
 use quorate_wal::{
-    Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError, remove_partial_images,
-    remove_unfinished_images,
+    Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError, remove_unfinished_images,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -156,7 +155,6 @@ impl<D: Disk> Background<D> {
             Err(reason) => {
                 // What stands of it may be the room the log needs.
                 remove_unfinished_images(&self.disk).ok();
-                remove_partial_images(&self.disk).ok();
                 Inbound::ImageFailed { export, reason }
             }
         };

@@ -98,6 +98,8 @@ pub struct Work {
     reads: Reads,
     /// Messages to other halls gathered in this turn.
     forwards: BTreeMap<NodeId, Vec<Forward>>,
+    /// The leader, and its term, that did not take what it was given a moment ago.
+    held_from: Option<(Option<NodeId>, Term)>,
     /// Logical growth of what this leader has in the log and not yet applied: the quota counts it too.
     growth_unapplied: u64,
     /// Whether an alarm for space is on its way, so that a burst of refusals raises one.
@@ -135,6 +137,7 @@ impl Default for Work {
             asks: Asks::default(),
             reads: Reads::default(),
             forwards: BTreeMap::new(),
+            held_from: None,
             growth_unapplied: 0,
             is_raising_alarm: false,
             sweeping: Vec::new(),

@@ -29,8 +29,11 @@ pub enum Forward {
         /// The asker's numbers.
         numbers: Vec<u64>,
     },
-    /// This one was not appended and shall not be tried again.
+    /// This one was not appended and shall not be tried again. Means nothing to a proposal that was given to
+    /// another leader meanwhile: that one may append it.
     Refused {
+        /// The term it was meant for.
+        term: Term,
         /// The asker's incarnation.
         incarnation: u64,
         /// The asker's number.
@@ -137,6 +140,10 @@ pub enum FarRefusal {
     Words(String),
     /// It stops.
     Stopping,
+    /// The command is larger than an entry may be.
+    TooLarge,
+    /// A sentence for a person; the same may succeed a little later.
+    NotNow(String),
 }
 
 /// Why a change of members is refused.

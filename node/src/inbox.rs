@@ -189,8 +189,17 @@ impl core::fmt::Debug for Installed {
 /// Who waits for a change of members.
 pub type MemberReply = oneshot::Sender<Result<Membership, MemberRefusal>>;
 
-/// Who waits for a join: the answer, or a sentence for the person at the new node.
-pub type JoinReply = oneshot::Sender<Result<Joined, String>>;
+/// Who waits for a join.
+pub type JoinReply = oneshot::Sender<Result<Joined, JoinFailure>>;
+
+/// Why a node was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinFailure {
+    /// A sentence for the person at the new node.
+    pub words: String,
+    /// Whether the same may succeed a little later.
+    pub is_passing: bool,
+}
 
 /// Names one running export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

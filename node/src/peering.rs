@@ -58,7 +58,8 @@ impl Hall for PeerEar {
             Ok(Ok(Joined { node, membership, index })) => {
                 Ok(JoinAnswer { cluster: self.identity.cluster, node, membership, at: index })
             }
-            Ok(Err(words)) => Err(JoinRefusal::Other(words)),
+            Ok(Err(failure)) if failure.is_passing => Err(JoinRefusal::NotNow(failure.words)),
+            Ok(Err(failure)) => Err(JoinRefusal::Other(failure.words)),
             Err(_) => Err(JoinRefusal::NotNow("this node is stopping".into())),
         }
     }

@@ -95,6 +95,13 @@ impl Pending {
         }
     }
 
+    /// The leader of `term` will not append it. If another leader has it meanwhile, that says nothing.
+    pub fn refuse(&mut self, number: u64, term: Term, refusal: Refusal) {
+        if self.waiting.get(&number).is_some_and(|waiting| waiting.given == Some(term)) {
+            self.resolve(number, Err(refusal));
+        }
+    }
+
     /// An entry of `term` was applied: what was given to older leaders and is not applied is dead.
     pub fn take_back_before(&mut self, term: Term) {
         for (number, waiting) in &mut self.waiting {
@@ -219,6 +226,19 @@ mod tests {
         assert_eq!(pending.first_ungiven(), None, "an old leader's answer says nothing of the new one");
         pending.take_back(first, Term(4));
         assert_eq!(pending.first_ungiven().map(|(number, _)| number), Some(first));
+    }
+
+    #[test]
+    fn a_refusal_of_an_older_leader_says_nothing() {
+        let mut pending = Pending::default();
+        let (number, mut heard) = register(&mut pending, 10);
+        pending.give(number, Term(3));
+        pending.take_back_before(Term(4));
+        pending.give(number, Term(4));
+        pending.refuse(number, Term(3), Refusal::Overloaded);
+        assert!(heard.try_recv().is_err(), "the leader of term 4 may have appended it");
+        pending.refuse(number, Term(4), Refusal::Overloaded);
+        assert_eq!(heard.try_recv().unwrap(), Err(Refusal::Overloaded));
     }
 
     #[test]

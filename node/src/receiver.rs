@@ -7,7 +7,7 @@ use core::time::Duration;
 use quorate_peer::{ImageIntake, ImageOffer, ImageSink};
 use quorate_store::ImageLoader;
 use quorate_types::{Identity, NodeId};
-use quorate_wal::{Disk, ImageName, ImageReceiver, ImageSource, WalError};
+use quorate_wal::{Disk, DiskErrorKind, ImageName, ImageReceiver, ImageSource, WalError};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,9 +43,7 @@ impl<D: Disk + Sync> ImageReceiving<D> {
 
     /// A peer offers one. None while another is on its way, or if the card refuses.
     pub async fn begin(&self, from: NodeId, offer: ImageOffer) -> Option<ImageSink> {
-        if self.0.is_busy.swap(true, Ordering::AcqRel) {
-            return None;
-        }
+        let turn = Turn::of(&self.0)?;
         let inner = Arc::clone(&self.0);
         // What an earlier connection left is read and checked first: on a thread that may wait for the card.
         let begun = tokio::task::spawn_blocking(move || {
@@ -55,25 +53,39 @@ impl<D: Disk + Sync> ImageReceiving<D> {
                 checksum: u32::try_from(offer.id).ok()?,
             };
             match ImageReceiver::open(inner.disk.clone(), name, inner.identity) {
-                Ok(receiver) => Some(receiver),
+                Ok(receiver) => Some((receiver, turn)),
                 Err(error) => {
                     tracing::warn!(%error, %from, "an image of a peer cannot be taken");
                     None
                 }
             }
         });
-        let Some(receiver) = begun.await.ok().flatten() else {
-            self.0.is_busy.store(false, Ordering::Release);
-            return None;
-        };
+        let (receiver, turn) = begun.await.ok().flatten()?;
         tracing::info!(%from, position = %offer.position, bytes = offer.bytes, offset = receiver.offset(), "image comes");
         let (sink, intake) = ImageSink::open(receiver.offset());
         let inner = Arc::clone(&self.0);
         tokio::task::spawn_blocking(move || {
             inner.receive(receiver, intake);
-            inner.is_busy.store(false, Ordering::Release);
+            drop(turn);
         });
         Some(sink)
+    }
+}
+
+/// The right to take an image: one at a time. It goes with whoever works on it, and comes back however that
+/// ends: a link that breaks drops the task that waits, not the thread that reads.
+struct Turn<D: Disk>(Arc<Inner<D>>);
+
+impl<D: Disk> Turn<D> {
+    fn of(inner: &Arc<Inner<D>>) -> Option<Turn<D>> {
+        let is_free = !inner.is_busy.swap(true, Ordering::AcqRel);
+        is_free.then(|| Turn(Arc::clone(inner)))
+    }
+}
+
+impl<D: Disk> Drop for Turn<D> {
+    fn drop(&mut self) {
+        self.0.is_busy.store(false, Ordering::Release);
     }
 }
 
@@ -82,6 +94,10 @@ impl<D: Disk> Inner<D> {
         let total = receiver.name().bytes;
         if let Err(error) = write_all(&mut receiver, &mut intake) {
             tracing::warn!(%error, "an image of a peer could not be written");
+            if matches!(&error, WalError::Disk(disk) if disk.kind == DiskErrorKind::NoSpace) {
+                // What stands of it may be the room the log needs.
+                receiver.abandon();
+            }
             return intake.finish(Err(error.to_string()));
         }
         if receiver.offset() < total {
@@ -184,5 +200,34 @@ impl<D: Disk> quorate_peer::ImageSource for ImageSending<D> {
         let (source, bytes) = read.await.map_err(io::Error::other)??;
         self.0 = Some(source);
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_types::{ClusterId, Index, Position, Term};
+    use quorate_wal::disk::sim::SimDisk;
+
+    /// A link that broke while the partial image was looked at kept the place for ever: no image came in again.
+    #[tokio::test]
+    async fn a_link_that_breaks_while_an_image_begins_leaves_the_place_free() {
+        let identity = Identity { cluster: ClusterId(1), node: NodeId(2) };
+        let (inbox, _arrivals) = Inbox::bounded();
+        let receiving = ImageReceiving::new(SimDisk::new(), identity, Arc::default(), inbox);
+        let position = Position { term: Term(1), index: Index(9) };
+        let offer = ImageOffer { position, bytes: 4_096, id: 7 };
+        tokio::select! {
+            biased;
+            _ = receiving.begin(NodeId(1), offer) => panic!("it waits for a thread"),
+            () = std::future::ready(()) => {}
+        }
+        for _ in 0..500 {
+            if receiving.begin(NodeId(1), offer).await.is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the place was never free again");
     }
 }

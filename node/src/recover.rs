@@ -3,7 +3,7 @@
 use crate::config::Config;
 use core::time::Duration;
 use quorate_peer::{KeyError, NodeKey};
-use quorate_raft::{Config as CoreConfig, Raft, Restored};
+use quorate_raft::{Config as CoreConfig, Raft, Restored, decode_membership};
 use quorate_store::{DecodeError, ImageError, ImageLoader, Store, decode};
 use quorate_types::{
     ClusterTime, Entry, EntryKind, HardState, Identity, Index, Membership, NodeId, Position, Start, Term,
@@ -355,9 +355,15 @@ fn load_image<D: Disk>(disk: &D, path: &str) -> Result<Result<(Store, u64), Imag
 /// Decodes every command once, so that applying may rely on it; answers the newest cluster time.
 fn check_entries(entries: &[Entry]) -> Result<ClusterTime, RecoverError> {
     let mut newest = ClusterTime::default();
-    for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Command) {
+    for entry in entries {
         let fail = |error: DecodeError| RecoverError::Entry { index: entry.position.index, error };
-        newest = newest.max(decode(&entry.payload).map_err(fail)?.time);
+        match entry.kind {
+            EntryKind::Noop => {}
+            EntryKind::Command => newest = newest.max(decode(&entry.payload).map_err(fail)?.time),
+            EntryKind::Membership => {
+                decode_membership(entry).ok_or(DecodeError::Malformed).map_err(fail)?;
+            }
+        }
     }
     Ok(newest)
 }

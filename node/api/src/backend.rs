@@ -135,6 +135,8 @@ pub struct LeaseAnswer {
 pub enum Refusal {
     /// The store refused; nothing changed.
     Store(StoreError),
+    /// The command is larger in the log than an entry may be: etcd's "request is too large".
+    TooLarge,
     /// Too much waits already: etcd's "too many requests". Nothing entered the log.
     Overloaded,
     /// No leader is known.

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 pub(crate) fn status_of(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Store(error) => status_of_store(error),
+        Refusal::TooLarge => request_too_large(),
         Refusal::Overloaded => Status::resource_exhausted("etcdserver: too many requests"),
         Refusal::NoLeader => no_leader(),
         Refusal::LeaderChanged => Status::unavailable("etcdserver: leader changed"),

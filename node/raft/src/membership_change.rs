@@ -34,6 +34,9 @@ pub(crate) fn check_successor(current: &Membership, next: &Membership) -> Result
     if next.members.len() > limits::MEMBER_COUNT_MAX {
         return Err(MembershipRefused::TooManyMembers);
     }
+    if crate::membership_log::encode_membership(next).len() > limits::MEMBERSHIP_BYTES_MAX {
+        return Err(MembershipRefused::TooLarge);
+    }
     if next.voters.is_empty() {
         return Err(MembershipRefused::NoVoters);
     }

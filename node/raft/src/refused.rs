@@ -37,6 +37,8 @@ pub enum MembershipRefused {
     NoVoters,
     /// More than `limits::MEMBER_COUNT_MAX` members.
     TooManyMembers,
+    /// Its members say more of themselves than `limits::MEMBERSHIP_BYTES_MAX` holds.
+    TooLarge,
     /// Voters change only through a joint membership whose outgoing voters are today's.
     NotJoint,
     /// The same as the one in force.
@@ -81,6 +83,9 @@ impl fmt::Display for MembershipRefused {
             MembershipRefused::Malformed => f.write_str("the membership contradicts itself"),
             MembershipRefused::NoVoters => f.write_str("no voter would be left"),
             MembershipRefused::TooManyMembers => f.write_str("more members than a cluster may have"),
+            MembershipRefused::TooLarge => {
+                f.write_str("the members' names and addresses are too long together")
+            }
             MembershipRefused::NotJoint => f.write_str("voters change through a joint membership only"),
             MembershipRefused::Unchanged => f.write_str("nothing would change"),
         }

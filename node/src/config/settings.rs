@@ -317,6 +317,7 @@ impl Settings {
 }
 
 fn host_name() -> String {
+    // Linux allows as many bytes as a member's name may have.
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

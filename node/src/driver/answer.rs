@@ -32,10 +32,13 @@ impl Driver {
                 for number in numbers {
                     self.work.pending.take_back(number, term);
                 }
+                if term == self.core.term() {
+                    self.hold_giving();
+                }
             }
-            Forward::Refused { incarnation, number, refusal } if is_for_now(incarnation) => {
+            Forward::Refused { term, incarnation, number, refusal } if is_for_now(incarnation) => {
                 self.metrics.failed.inc();
-                self.work.pending.resolve(number, Err(super::propose::refusal_of(&refusal)));
+                self.work.pending.refuse(number, term, super::propose::refusal_of(&refusal));
             }
             Forward::Ask { incarnation, number, question } => {
                 self.question(Answerer::There { node: from, incarnation, number }, question);
@@ -73,6 +76,7 @@ impl Driver {
     pub(super) fn refuse_question(&mut self, answerer: Answerer, refusal: Refusal) {
         let refusal = match refusal {
             Refusal::Overloaded => FarRefusal::Overloaded,
+            Refusal::TooLarge => FarRefusal::TooLarge,
             // The asker's own deadline is as near: it may try elsewhere.
             Refusal::TimedOut | Refusal::LeaderChanged | Refusal::NoLeader => FarRefusal::NotLeader,
             Refusal::Store(_) | Refusal::Stopping | Refusal::Removed | Refusal::Unsupported(_) => {
@@ -100,16 +104,15 @@ impl Driver {
 
     fn not_sent(&mut self, forward: Forward) {
         match forward {
-            Forward::Propose { term, payloads } => {
-                for payload in payloads {
-                    if let Ok(stamped) = quorate_store::decode(&payload) {
-                        self.work.pending.take_back(stamped.id.number, term);
-                    }
-                }
+            Forward::Ask { number, .. } => {
+                self.hold_giving();
+                self.ask_answered(number, Err(FarRefusal::NotLeader));
             }
-            Forward::Ask { number, .. } => self.ask_answered(number, Err(FarRefusal::NotLeader)),
-            // The asker's deadline answers.
-            Forward::NotTaken { .. } | Forward::Refused { .. } | Forward::Answer { .. } => {}
+            // The asker's deadline answers. Proposals are not gathered here.
+            Forward::Propose { .. }
+            | Forward::NotTaken { .. }
+            | Forward::Refused { .. }
+            | Forward::Answer { .. } => {}
         }
     }
 }

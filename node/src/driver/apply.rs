@@ -36,6 +36,7 @@ impl Driver {
             // lease has its full time, for nobody knows what the last leader promised.
             self.work.leases = LeaseClock::start(self.store.leases(), self.clock.cluster_time());
             self.work.leases_run = true;
+            self.keep_alives_again();
         }
     }
 
@@ -76,8 +77,8 @@ impl Driver {
             Command::Txn(_) => self.metrics.txns.inc(),
             Command::LeaseGrant { .. } => self.metrics.leases_granted.inc(),
             Command::LeaseRevoke(_) => self.metrics.leases_revoked.inc(),
-            Command::LeaseExpire { id, .. } => {
-                self.expiry_applied(*id);
+            Command::LeaseExpire { id, granted } => {
+                self.expiry_applied(*id, *granted);
                 u64::from(*outcome == Ok(Outcome::LeaseExpire { ended: true }))
             }
             Command::AlarmRaise { kind: AlarmKind::NoSpace, .. } => {

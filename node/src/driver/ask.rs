@@ -6,7 +6,7 @@ use super::propose::refusal_of;
 use super::read::Purpose;
 use super::{Driver, REQUEST_TIMEOUT, ReadReply};
 use crate::forward::{Change, FarAnswer, FarMemberRefusal, FarRefusal, Forward, Joiner, Question};
-use crate::inbox::{JoinReply, MemberReply, Reply};
+use crate::inbox::{JoinFailure, JoinReply, MemberReply, Reply};
 use core::time::Duration;
 use quorate_api::{Answer, MemberRefusal, Read, Refusal};
 use quorate_types::limits::INBOX_COUNT_MAX;
@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A join waits for a dial and two entries; longer than a client's request.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A question that may be repeated is, after that long without an answer.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Questions under way.
 #[derive(Default)]
@@ -30,6 +33,7 @@ struct Asked {
     reply: AskReply,
     deadline: Duration,
     given: Option<(NodeId, Term)>,
+    given_at: Duration,
 }
 
 /// Who waits.
@@ -96,23 +100,42 @@ impl Driver {
         self.work.asks.last += 1;
         let number = self.work.asks.last;
         let deadline = self.clock.now() + time;
-        self.work.asks.waiting.insert(number, Asked { question, reply, deadline, given: None });
+        self.work
+            .asks
+            .waiting
+            .insert(number, Asked { question, reply, deadline, given: None, given_at: Duration::ZERO });
         self.work.asks.ungiven.insert(number);
     }
 
     /// Gives what waits for a leader to the one there is.
     pub(super) fn ask_again(&mut self) {
         let Some(leader) = self.core.leader() else { return };
-        let term = self.core.term();
+        if self.is_giving_held() {
+            return;
+        }
+        let (term, now) = (self.core.term(), self.clock.now());
         for number in core::mem::take(&mut self.work.asks.ungiven) {
             let Some(asked) = self.work.asks.waiting.get_mut(&number) else { continue };
             asked.given = Some((leader, term));
+            asked.given_at = now;
             let question = asked.question.clone();
             if leader == self.identity.node {
                 self.question(Answerer::Here(number), question);
             } else {
                 let incarnation = self.incarnation;
                 self.send_forward(leader, Forward::Ask { incarnation, number, question });
+            }
+        }
+    }
+
+    /// What another node was asked a while ago and may be asked twice is asked again: a link may have broken.
+    pub(super) fn ask_unanswered(&mut self, now: Duration) {
+        let here = self.identity.node;
+        for (number, asked) in &mut self.work.asks.waiting {
+            let is_old = asked.given_at + ASK_AGAIN <= now;
+            if is_old && asked.question.may_be_repeated() && asked.given.is_some_and(|(to, _)| to != here) {
+                asked.given = None;
+                self.work.asks.ungiven.insert(*number);
             }
         }
     }
@@ -155,6 +178,10 @@ impl Driver {
     pub(super) fn ask_answered(&mut self, number: u64, answer: Result<FarAnswer, FarRefusal>) {
         let Some(asked) = self.work.asks.waiting.get_mut(&number) else { return };
         if answer == Err(FarRefusal::NotLeader) && asked.question.may_be_repeated() {
+            if asked.given == self.core.leader().map(|leader| (leader, self.core.term())) {
+                self.hold_giving();
+            }
+            let Some(asked) = self.work.asks.waiting.get_mut(&number) else { return };
             asked.given = None;
             self.work.asks.ungiven.insert(number);
             return;
@@ -192,10 +219,19 @@ impl Driver {
             asks.iter().filter(|(_, asked)| asked.deadline <= now).map(|(number, _)| *number).collect();
         for number in &overdue {
             if let Some(Asked { reply, .. }) = self.take_ask(*number) {
-                refuse(reply, Refusal::TimedOut, "no leader answered in time; try again");
+                refuse(reply, Refusal::TimedOut, not_now("no leader answered in time"));
             }
         }
         overdue.len()
+    }
+
+    /// Answers all questions with that refusal.
+    pub(super) fn refuse_asks(&mut self, refusal: Refusal) {
+        for number in self.work.asks.waiting.keys().copied().collect::<Vec<u64>>() {
+            if let Some(Asked { reply, .. }) = self.take_ask(number) {
+                refuse(reply, refusal, not_now("this node is a member no more"));
+            }
+        }
     }
 
     fn refuse_asked(&self, reply: AskReply, refusal: &FarRefusal) {
@@ -205,22 +241,29 @@ impl Driver {
             }
             // Its outcome is unknown: it was given to a leader that is none any more.
             (reply, FarRefusal::NotLeader) => {
-                refuse(reply, Refusal::LeaderChanged, "leadership changed meanwhile; try again");
+                refuse(reply, Refusal::LeaderChanged, not_now("leadership changed meanwhile"));
             }
-            (reply, FarRefusal::Words(words)) => refuse(reply, Refusal::Stopping, words),
+            (reply, FarRefusal::Words(words)) => {
+                refuse(reply, Refusal::Stopping, JoinFailure { words: words.clone(), is_passing: false });
+            }
+            (reply, FarRefusal::NotNow(words)) => refuse(reply, Refusal::Stopping, not_now(words)),
             (reply, refusal) => {
-                refuse(reply, refusal_of(refusal), "the leader is overloaded or stopping; try again")
+                refuse(reply, refusal_of(refusal), not_now("the leader is overloaded or stopping"));
             }
         }
     }
 }
 
-fn refuse(reply: AskReply, refusal: Refusal, words: &str) {
+fn not_now(words: &str) -> JoinFailure {
+    JoinFailure { words: words.to_owned(), is_passing: true }
+}
+
+fn refuse(reply: AskReply, refusal: Refusal, failure: JoinFailure) {
     match reply {
         AskReply::KeepAlive(reply) => reply.send(Err(refusal)),
         AskReply::Remaining { reply, .. } => reply.send(Err(refusal)),
         AskReply::Change(reply) => drop(reply.send(Err(MemberRefusal::Refused(refusal)))),
-        AskReply::Join(reply) => drop(reply.send(Err(words.to_owned()))),
+        AskReply::Join(reply) => drop(reply.send(Err(failure))),
         AskReply::Nobody => {}
     }
 }

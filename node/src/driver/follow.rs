@@ -4,7 +4,7 @@ use super::{Driver, DriverEnd};
 use crate::background::Job;
 use core::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
-use quorate_api::PeerStatus;
+use quorate_api::{PeerStatus, Refusal};
 use quorate_raft::{PeerProgress, Role};
 use quorate_types::{Member, Membership, NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,7 @@ pub(super) struct Seen {
     term: Term,
     role: Option<Role>,
     membership: Membership,
+    linked: Membership,
     is_removed: bool,
     reachable: BTreeSet<NodeId>,
     starts: u64,
@@ -81,18 +82,39 @@ impl Driver {
     fn follow_membership(&mut self) {
         let membership = self.core.membership();
         if *membership != self.work.seen.membership {
-            self.work.seen.membership = membership.clone();
-            self.links.set_members(&self.work.seen.membership);
-            self.status.set_membership(&self.work.seen.membership);
             tracing::info!(
-                voters = %ids(&self.work.seen.membership.voters),
-                learners = %ids(&self.work.seen.membership.learners),
+                version = membership.version,
+                voters = %ids(&membership.voters),
+                learners = %ids(&membership.learners),
                 "members changed"
             );
+            self.status.set_membership(membership);
+            self.work.seen.membership = membership.clone();
+        }
+        let linked = self.linked();
+        if linked != self.work.seen.linked {
+            self.links.set_members(&linked);
+            self.work.seen.linked = linked;
         }
         if self.core.is_removed() && !self.work.seen.is_removed {
             self.removed();
         }
+    }
+
+    /// Whom links lead to: the members in force, those of the committed membership, for what is not committed may
+    /// yet be void, and those just removed who have not heard of it. Strangers are judged by what is committed.
+    fn linked(&self) -> Membership {
+        let committed = self.core.membership_committed();
+        let mut linked = self.core.membership().clone();
+        linked.version = committed.version;
+        let farewell: Vec<NodeId> = self.core.progress().map(|peer| peer.node).collect();
+        let before = self.work.seen.linked.members.iter().filter(|member| farewell.contains(&member.id));
+        for member in committed.members.iter().chain(before) {
+            if !linked.is_member(member.id) {
+                linked = linked.with_learner(member.clone());
+            }
+        }
+        linked
     }
 
     fn removed(&mut self) {
@@ -104,12 +126,17 @@ impl Driver {
             status.removed = true;
             status.errors.push(words.to_owned());
         });
-        self.work.pending.refuse_all(quorate_api::Refusal::Removed);
+        self.work.pending.refuse_all(Refusal::Removed);
+        self.refuse_reads(Refusal::Removed);
+        self.refuse_asks(Refusal::Removed);
     }
 
     /// A member says that this node is none, by a newer membership than this node has.
     pub(super) fn told_no_member(&mut self, version: u64) {
-        if version > self.core.membership().version && !self.work.seen.is_removed {
+        let known = self.core.membership();
+        let is_newer =
+            version > known.version || (version == known.version && !known.is_member(self.identity.node));
+        if is_newer && !self.work.seen.is_removed {
             self.removed();
         }
     }

@@ -7,6 +7,9 @@ use crate::wal_worker::WalRequest;
 use quorate_types::Position;
 use quorate_types::limits::IMAGE_TRIGGER_BYTES_MIN;
 
+/// The log kept for a peer that is being sent an image, in times of what starts an image.
+const HELD_TIMES_MAX: u64 = 2;
+
 /// Failed images in a row before each further try waits longer.
 const RETRY_TICKS: u32 = 600;
 
@@ -63,6 +66,7 @@ impl ImageTrigger {
 
 impl Driver {
     pub(super) fn start_image_if_due(&mut self) {
+        self.release_trim_if_long();
         self.image.retry_ticks = self.image.retry_ticks.saturating_sub(1);
         if !self.image.is_due() || self.refusal().is_some() {
             return;
@@ -75,6 +79,17 @@ impl Driver {
         let job = Job::Image { start, hard_state, membership };
         if self.background.send(job).is_err() {
             tracing::warn!("the background thread is gone: no image");
+        }
+    }
+
+    /// A peer that takes too long for its image must not fill this card: it gets a newer one.
+    fn release_trim_if_long(&mut self) {
+        let bound = HELD_TIMES_MAX * self.image.image_bytes_last.max(IMAGE_TRIGGER_BYTES_MIN);
+        if self.image.wal_bytes_since_last() > bound
+            && let Some(trim) = self.work.trim_held.take()
+        {
+            tracing::warn!("a peer takes long for its image: the log it would need after it is let go");
+            self.tell_wal(trim);
         }
     }
 

@@ -24,7 +24,10 @@ impl Driver {
         self.work.leases = LeaseClock::start(self.store.leases(), self.clock.cluster_time());
         self.work.exports.clear();
         self.work.hashing.clear();
-        self.work.sweeping.clear();
+        // They are in force all the same.
+        for (reply, answer) in self.work.sweeping.drain(..) {
+            reply.send(Ok(answer));
+        }
         self.work.hub.restart(&self.store);
         // Some of what was given to a leader may be in the image; nobody can tell.
         self.work.pending.forget_given();
@@ -54,8 +57,9 @@ impl Driver {
     pub(super) fn image_sent(&mut self, to: NodeId, position: Option<Position>) {
         self.work.image_sending.remove(&to);
         match position {
-            Some(position) => self.core.image_sent(to, position),
-            None => self.core.image_failed(to),
+            // The folder's newest image may have come from a peer, and this node not yet be as far itself.
+            Some(position) if position.index <= self.core.committed() => self.core.image_sent(to, position),
+            Some(_) | None => self.core.image_failed(to),
         }
         if self.work.image_sending.is_empty()
             && let Some(trim) = self.work.trim_held.take()

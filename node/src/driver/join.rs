@@ -47,7 +47,11 @@ impl Driver {
             return self.reply_question(answerer, Ok(FarAnswer::Joined(joined)));
         }
         if let Some(words) = self.join_refusal(&joiner) {
-            return self.reply_question(answerer, Err(FarRefusal::Words(words.into())));
+            return self.reply_question(answerer, Err(FarRefusal::Words(words)));
+        }
+        if self.work.joins.running.len() >= JOIN_COUNT_MAX {
+            let words = "other nodes are joining right now";
+            return self.reply_question(answerer, Err(FarRefusal::NotNow(words.into())));
         }
         self.work.joins.last += 1;
         let ticket = self.work.joins.last;
@@ -59,23 +63,27 @@ impl Driver {
     }
 
     /// Why a join is refused before anything is tried.
-    fn join_refusal(&self, joiner: &Joiner) -> Option<&'static str> {
+    fn join_refusal(&self, joiner: &Joiner) -> Option<String> {
         let invite = self.store.invites().find(|invite| invite.hash == joiner.invite);
-        match invite {
-            None => return Some("the cluster knows no such invite: it was revoked or is long over"),
+        let words = match invite {
+            None => "the cluster knows no such invite: it was revoked or is long over",
             Some(invite) if invite.used_by.is_some_and(|key| key != joiner.member.key) => {
-                return Some("the token was used by another node: make a new one with `quorate invite`");
+                "the token was used by another node: make a new one with `quorate invite`"
             }
             Some(invite) if invite.used_by.is_none() && invite.expires <= self.clock.cluster_time() => {
-                return Some("the token's time is over: make a new one with `quorate invite`");
+                "the token's time is over: make a new one with `quorate invite`"
             }
-            Some(_) => {}
-        }
-        if self.core.membership().members.len() >= MEMBER_COUNT_MAX {
-            return Some("the cluster has as many members as it may have");
-        }
-        let is_busy = self.work.joins.running.len() >= JOIN_COUNT_MAX;
-        is_busy.then_some("too many nodes are joining at once; try again in a moment")
+            Some(_) if self.core.membership().members.len() >= MEMBER_COUNT_MAX => {
+                "the cluster has as many members as it may have"
+            }
+            Some(_) => {
+                return joiner
+                    .member
+                    .excess()
+                    .map(|excess| format!("what the node says of itself: {excess}"));
+            }
+        };
+        Some(words.to_owned())
     }
 
     /// What a member with that key was told when it joined.
@@ -167,9 +175,8 @@ impl Driver {
             .map(|(ticket, _)| *ticket)
             .collect();
         for ticket in overdue {
-            let words =
-                "the cluster could not commit the new member in time: has it a quorum? Try the token again";
-            self.end_join(ticket, Err(FarRefusal::Words(words.into())));
+            let words = "the cluster could not commit the new member in time: has it a quorum?";
+            self.end_join(ticket, Err(FarRefusal::NotNow(words.into())));
         }
     }
 

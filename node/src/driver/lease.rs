@@ -23,7 +23,7 @@ impl Driver {
         for (id, granted) in self.work.leases.expired(self.clock.cluster_time(), EXPIRY_COUNT_MAX) {
             if self.propose_own(Command::LeaseExpire { id, granted }).is_none() {
                 // No room, or leadership is on its way out: counted as expired again at the next look.
-                self.work.leases.retry(id);
+                self.work.leases.retry(id, granted);
             }
         }
     }
@@ -68,14 +68,21 @@ impl Driver {
     }
 
     /// An expiry was applied. If it was void (the lease was granted anew since), the lease runs on.
-    pub(super) fn expiry_applied(&mut self, id: LeaseId) {
-        self.work.leases.retry(id);
+    pub(super) fn expiry_applied(&mut self, id: LeaseId, granted: u64) {
+        self.work.leases.retry(id, granted);
         self.answer_waiting(id);
     }
 
     fn answer_waiting(&mut self, id: LeaseId) {
         for answerer in self.work.expiring.remove(&id).unwrap_or_default() {
             self.keep_alive(id, answerer);
+        }
+    }
+
+    /// The leases count anew: who waited for an expiry that an earlier leadership proposed asks again.
+    pub(super) fn keep_alives_again(&mut self) {
+        for id in self.work.expiring.keys().copied().collect::<Vec<LeaseId>>() {
+            self.answer_waiting(id);
         }
     }
 

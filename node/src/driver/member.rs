@@ -48,8 +48,8 @@ impl Driver {
     /// A question to this node as the leader.
     pub(super) fn change_members(&mut self, change: Change, answerer: Answerer) {
         let begun = match change {
-            Change::Transfer(id) => self.begin_transfer(id),
             _ if self.work.changing.is_some() => Err(FarMemberRefusal::ChangeUnderWay.into()),
+            Change::Transfer(id) => self.begin_transfer(id),
             Change::Remove(id) => self.begin_removal(id),
             Change::Promote(id) => self.begin_promotion(id),
             Change::Describe(member) => self.begin_description(member),
@@ -88,6 +88,9 @@ impl Driver {
     }
 
     fn begin_description(&mut self, member: Member) -> Result<Goal, FarRefusal> {
+        if let Some(excess) = member.excess() {
+            return Err(FarRefusal::Words(excess.into()));
+        }
         let mut next = self.core.membership().clone();
         let known = next.members.iter_mut().find(|known| known.id == member.id);
         let known = known.ok_or(FarMemberRefusal::NotFound)?;
@@ -124,6 +127,7 @@ impl Driver {
                 refused @ (MembershipRefused::Malformed
                 | MembershipRefused::NoVoters
                 | MembershipRefused::TooManyMembers
+                | MembershipRefused::TooLarge
                 | MembershipRefused::NotJoint
                 | MembershipRefused::Unchanged),
             ) => Err(FarRefusal::Words(refused.to_string())),

@@ -6,9 +6,12 @@ use crate::pending::{OutcomeReply, Proposal};
 use quorate_api::Refusal;
 use quorate_raft::{ProposeRefused, Role};
 use quorate_store::{Alarm, AlarmKind, Command, Stamped, StoreError, decode, encode};
-use quorate_types::limits::SWEEP_REVISION_COUNT;
+use quorate_types::limits::{ENTRY_BYTES_MAX, SWEEP_REVISION_COUNT};
 use quorate_types::{ClusterTime, NodeId, ProposalId, Revision, Term};
 use serde_bytes::ByteBuf;
+
+/// Messages of proposals to the leader in one turn.
+const FORWARD_COUNT_MAX: usize = 8;
 
 /// A stamp may be that old when its command is appended: encoding again costs more than the precision is
 /// worth to leases counted in seconds.
@@ -30,6 +33,9 @@ impl Driver {
         }
         let number = self.work.pending.next_number();
         let proposal = self.proposal(number, command);
+        if proposal.payload.len() > ENTRY_BYTES_MAX {
+            return reply.send(Err(Refusal::TooLarge));
+        }
         if !self.work.pending.has_room(proposal.payload.len()) {
             self.metrics.failed.inc();
             return reply.send(Err(Refusal::Overloaded));
@@ -71,9 +77,20 @@ impl Driver {
         let Some(leader) = self.core.leader() else { return };
         if leader == self.identity.node {
             self.append_own();
-        } else {
+        } else if !self.is_giving_held() {
             self.forward_proposals(leader);
         }
+    }
+
+    /// Whether that leader, in that term, did not take what it was given a moment ago: it is hung up, hands over, or
+    /// cannot be reached. Offering it the same again with each turn would only stand in its way.
+    pub(super) fn is_giving_held(&self) -> bool {
+        self.work.held_from == Some((self.core.leader(), self.core.term()))
+    }
+
+    /// Gives that leader nothing more until the next housekeeping.
+    pub(super) fn hold_giving(&mut self) {
+        self.work.held_from = Some((self.core.leader(), self.core.term()));
     }
 
     fn append_own(&mut self) {
@@ -101,20 +118,28 @@ impl Driver {
 
     fn forward_proposals(&mut self, leader: NodeId) {
         let term = self.core.term();
-        let mut payloads = Vec::new();
-        let mut bytes = 0;
-        while let Some((number, Proposal { payload, .. })) = self.work.pending.first_ungiven() {
-            if bytes + payload.len() > FORWARD_BYTES_MAX && !payloads.is_empty() {
-                let payloads = core::mem::take(&mut payloads);
-                self.send_forward(leader, Forward::Propose { term, payloads });
-                bytes = 0;
+        for _ in 0..FORWARD_COUNT_MAX {
+            let mut numbers = Vec::new();
+            let mut payloads = Vec::new();
+            let mut bytes = 0;
+            while let Some((number, Proposal { payload, .. })) = self.work.pending.first_ungiven() {
+                if bytes + payload.len() > FORWARD_BYTES_MAX && !payloads.is_empty() {
+                    break;
+                }
+                bytes += payload.len();
+                payloads.push(ByteBuf::from(payload.to_vec()));
+                numbers.push(number);
+                self.work.pending.give(number, term);
             }
-            bytes += payload.len();
-            payloads.push(ByteBuf::from(payload.to_vec()));
-            self.work.pending.give(number, term);
-        }
-        if !payloads.is_empty() {
-            self.send_forward(leader, Forward::Propose { term, payloads });
+            if numbers.is_empty() {
+                return;
+            }
+            if !self.links.forward(leader, &Forward::Propose { term, payloads }) {
+                for number in numbers {
+                    self.work.pending.take_back(number, term);
+                }
+                return self.hold_giving();
+            }
         }
     }
 
@@ -124,6 +149,9 @@ impl Driver {
             return Err(NotAppended::NotLeader);
         }
         let Proposal { payload, growth, .. } = proposal;
+        if payload.len() > ENTRY_BYTES_MAX {
+            return Err(NotAppended::Refused(FarRefusal::TooLarge));
+        }
         if growth > 0 && !self.has_space(growth) {
             self.raise_space_alarm();
             return Err(NotAppended::Refused(FarRefusal::NoSpace));
@@ -164,7 +192,7 @@ impl Driver {
                 Err(NotAppended::NotLeader) => not_taken.push(id),
                 Err(NotAppended::Refused(refusal)) => {
                     let (incarnation, number) = (id.incarnation, id.number);
-                    self.send_forward(from, Forward::Refused { incarnation, number, refusal });
+                    self.send_forward(from, Forward::Refused { term, incarnation, number, refusal });
                 }
             }
         }
@@ -205,8 +233,8 @@ impl Driver {
                 "the quota is used up: writes that grow are refused until space is free and the alarm disarmed; \
                  delete keys, compact, then `etcdctl alarm disarm`"
             );
-            self.work.is_raising_alarm = true;
-            self.propose_own(Command::AlarmRaise { node, kind: AlarmKind::NoSpace });
+            let alarm = Command::AlarmRaise { node, kind: AlarmKind::NoSpace };
+            self.work.is_raising_alarm = self.propose_own(alarm).is_some();
         }
     }
 }
@@ -218,6 +246,9 @@ pub(super) fn refusal_of(refusal: &FarRefusal) -> Refusal {
         FarRefusal::Overloaded => Refusal::Overloaded,
         FarRefusal::NoSpace => Refusal::Store(StoreError::NoSpace),
         FarRefusal::LeaseNotFound => Refusal::Store(StoreError::LeaseNotFound),
-        FarRefusal::Member(_) | FarRefusal::Words(_) | FarRefusal::Stopping => Refusal::Stopping,
+        FarRefusal::TooLarge => Refusal::TooLarge,
+        FarRefusal::Member(_) | FarRefusal::Words(_) | FarRefusal::NotNow(_) | FarRefusal::Stopping => {
+            Refusal::Stopping
+        }
     }
 }

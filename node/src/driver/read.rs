@@ -18,6 +18,8 @@ pub(super) struct Reads {
     waiting: BTreeMap<ReadId, Waiting>,
     /// To be asked (again) once there is a leader.
     unasked: BTreeSet<ReadId>,
+    /// Refused in this turn: asked again in the next.
+    refused: BTreeSet<ReadId>,
     /// Confirmed, and waiting for this node to apply that far.
     confirmed: BTreeSet<(Index, ReadId)>,
     last: u64,
@@ -55,8 +57,14 @@ impl Reads {
         self.unasked.insert(id);
     }
 
+    /// What was refused before may be asked for again.
+    pub(super) fn refused_may_ask(&mut self) {
+        self.unasked.append(&mut self.refused);
+    }
+
     fn take(&mut self, id: ReadId) -> Option<Purpose> {
         self.unasked.remove(&id);
+        self.refused.remove(&id);
         self.waiting.remove(&id).map(|waiting| waiting.purpose)
     }
 }
@@ -109,7 +117,7 @@ impl Driver {
             // Nothing happened: a client's read is asked for again; who asked as the leader is told.
             Err(ReadRefused::NoLeader | ReadRefused::LeaderChanged) => match waiting.purpose {
                 Purpose::Client { .. } | Purpose::Invites(_) => {
-                    self.work.reads.unasked.insert(id);
+                    self.work.reads.refused.insert(id);
                 }
                 Purpose::KeepAlive(..) | Purpose::Remaining(..) => {
                     if let Some(purpose) = self.work.reads.take(id) {
@@ -154,6 +162,15 @@ impl Driver {
             }
         }
         ids.len()
+    }
+
+    /// Answers all reads with that refusal.
+    pub(super) fn refuse_reads(&mut self, refusal: Refusal) {
+        for id in self.work.reads.waiting.keys().copied().collect::<Vec<ReadId>>() {
+            if let Some(purpose) = self.work.reads.take(id) {
+                self.refuse_read(purpose, refusal);
+            }
+        }
     }
 
     fn refuse_read(&mut self, purpose: Purpose, refusal: Refusal) {

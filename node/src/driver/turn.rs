@@ -78,6 +78,9 @@ impl Driver {
             self.housekeeping();
             self.advance();
         }
+        if self.end().is_some() {
+            return false;
+        }
         let is_busy = self.background_slices();
         self.deliver();
         self.publish_status();
@@ -149,10 +152,11 @@ impl Driver {
 
     /// Hands on what consensus has ready, until there is nothing more.
     pub(super) fn advance(&mut self) {
-        self.read_again();
-        self.ask_again();
-        loop {
+        self.work.reads.refused_may_ask();
+        while !matches!(self.work.phase, Phase::Ended(_)) {
             self.give_proposals();
+            self.ask_again();
+            self.read_again();
             let ready = self.core.take_ready();
             let Ready { messages, append, committed, reads, fetches, images } = ready;
             let is_idle = messages.is_empty() && append.is_none() && committed.is_empty() && reads.is_empty();
@@ -167,6 +171,9 @@ impl Driver {
             }
             for entry in committed {
                 self.apply(&entry);
+                if matches!(self.work.phase, Phase::Ended(_)) {
+                    return;
+                }
             }
             for done in reads {
                 self.read_done(done);
@@ -177,9 +184,7 @@ impl Driver {
             for wanted in images {
                 self.image_wanted(wanted);
             }
-            if matches!(self.work.phase, Phase::Ended(_)) {
-                return;
-            }
+            self.read_applied();
         }
         self.read_applied();
         self.follow_core();
@@ -249,12 +254,14 @@ impl Driver {
         let now = self.clock.now();
         let is_stalled = now > self.work.tick_next + STALLED_AFTER;
         self.work.tick_next = now + HOUSEKEEPING;
+        self.work.held_from = None;
+        self.ask_unanswered(now);
         let timed_out = self.work.pending.expire(now) + self.expire_reads(now) + self.expire_asks(now);
         self.metrics.failed.inc_by(u64::try_from(timed_out).unwrap_or(u64::MAX));
         if is_stalled {
             // Keep-alives may have come in time and wait in a buffer: every lease has its full time again. It may
             // live longer than promised, never shorter.
-            self.work.leases = LeaseClock::start(self.store.leases(), self.clock.cluster_time());
+            self.work.leases.renew_all(self.clock.cluster_time());
         }
         self.expire_leases();
         if self.core.role() == Role::Leader {

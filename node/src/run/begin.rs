@@ -6,7 +6,7 @@ use crate::peer_port::{PEER_PORT_DEFAULT, PeerPort};
 use crate::recover::{self, Founding, Opened, RecoverError, random};
 use core::time::Duration;
 use quorate_peer::{JoinDetails, NodeKey, Token, join};
-use quorate_types::{ClusterId, Identity, Member, Membership, NodeId};
+use quorate_types::{ClusterId, Identity, Member, Membership, NodeId, PeerKey};
 use quorate_wal::RealDisk;
 use std::time::Instant;
 use tokio::runtime::Runtime;
@@ -25,6 +25,12 @@ pub(super) struct Begun {
 /// Opens the folder and brings the node to where its log is open.
 pub(super) fn begin(config: &Config, runtime: &Runtime) -> Result<Begun, StartError> {
     let told = |error: RecoverError| (exit_reason(&error), error.to_string());
+    if let Some(excess) = said(config).excess() {
+        return Err((
+            ExitReason::BadSettings,
+            format!("--name, --advertise-peer, --advertise-client: {excess}"),
+        ));
+    }
     let disk = recover::open_disk(config).map_err(told)?;
     let found = recover::look(disk, random()).map_err(told)?;
     let is_new = found.identity().is_none();
@@ -54,6 +60,18 @@ pub(super) fn begin(config: &Config, runtime: &Runtime) -> Result<Begun, StartEr
     };
     let opened = found.begin(founding, random()).map_err(told)?;
     Ok(Begun { opened, key, port })
+}
+
+/// What the settings say of this node, to be checked before anything is begun.
+fn said(config: &Config) -> Member {
+    Member {
+        id: NodeId(0),
+        name: config.name.clone(),
+        peer_addresses: config.advertise_peer.clone(),
+        client_urls: config.advertise_client.clone(),
+        key: PeerKey::default(),
+        stays_learner: config.stays_learner,
+    }
 }
 
 /// How this node wants to be known.

@@ -206,6 +206,15 @@ impl LeaseClock {
         Renewal::Renewed { ttl_seconds }
     }
 
+    /// Gives every lease its full time again, but for those whose expiry is on its way: what stands in the log
+    /// will be applied whatever this clock says.
+    pub fn renew_all(&mut self, now: ClusterTime) {
+        let running: Vec<LeaseId> = self.deadlines.iter().map(|(_, id)| *id).collect();
+        for id in running {
+            self.run(id, now);
+        }
+    }
+
     /// Leases whose time is over, earliest first, with the grant their expiry must name. Each is handed out
     /// once, until `note` tells its end or `retry` takes it back.
     pub fn expired(&mut self, now: ClusterTime, count_max: usize) -> Vec<(LeaseId, u64)> {
@@ -222,10 +231,12 @@ impl LeaseClock {
         expired
     }
 
-    /// An expiry did not come through: it is due again.
-    pub fn retry(&mut self, id: LeaseId) {
+    /// The expiry of the lease of that grant did not come through: it is due again. One of an earlier grant says
+    /// nothing of the lease that has the id now.
+    pub fn retry(&mut self, id: LeaseId, granted: u64) {
         if let Some(timer) = self.timers.get_mut(&id)
             && timer.expiring
+            && timer.granted == granted
         {
             timer.expiring = false;
             self.deadlines.insert((timer.deadline, id));
@@ -283,6 +294,18 @@ mod tests {
         assert_eq!(clock.remaining_ms(ID, ClusterTime(9_000)), Some(0));
     }
 
+    /// A stalled leader gives every lease its time again; one whose expiry stands in the log must not be told alive.
+    #[test]
+    fn renewing_all_leaves_out_what_is_expiring() {
+        let mut clock = clock();
+        let other = LeaseId(ID.0 + 1);
+        clock.note(LeaseChange::Granted { id: other, ttl_seconds: 60, granted: 4 }, ClusterTime(1_000));
+        assert_eq!(clock.expired(ClusterTime(6_000), 10), [(ID, 3)]);
+        clock.renew_all(ClusterTime(30_000));
+        assert_eq!(clock.renew(ID, ClusterTime(30_000)), Renewal::Expiring);
+        assert_eq!(clock.remaining_ms(other, ClusterTime(30_000)), Some(60_000));
+    }
+
     #[test]
     fn a_keep_alive_moves_the_deadline_and_waits_for_an_expiry_in_flight() {
         let mut clock = clock();
@@ -291,7 +314,9 @@ mod tests {
         assert_eq!(clock.expired(ClusterTime(9_999), 10), []);
         assert_eq!(clock.expired(ClusterTime(10_000), 10), [(ID, 3)]);
         assert_eq!(clock.renew(ID, ClusterTime(10_001)), Renewal::Expiring);
-        clock.retry(ID);
+        clock.retry(ID, 2);
+        assert_eq!(clock.renew(ID, ClusterTime(10_001)), Renewal::Expiring, "that was an earlier grant's");
+        clock.retry(ID, 3);
         assert_eq!(clock.expired(ClusterTime(10_002), 10), [(ID, 3)], "due again at once");
         clock.note(LeaseChange::Ended { id: ID }, ClusterTime(10_003));
         assert_eq!(clock.renew(ID, ClusterTime(10_004)), Renewal::Unknown);

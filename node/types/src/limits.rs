@@ -56,6 +56,19 @@ pub const MEMBER_COUNT_MAX: usize = 16;
 /// Invites that stand at once, used and expired ones among them: some 100 bytes each.
 pub const INVITE_COUNT_MAX: usize = 64;
 
+/// Bytes of a member's name.
+pub const MEMBER_NAME_BYTES_MAX: usize = 64;
+
+/// Peer addresses, and client URLs, of one member.
+pub const MEMBER_ADDRESS_COUNT_MAX: usize = 8;
+
+/// Bytes of one of them: a name of 253, a scheme, a port.
+pub const MEMBER_ADDRESS_BYTES_MAX: usize = 272;
+
+/// Bytes of a whole membership as it is encoded: the head of a log segment holds it beside other things, in
+/// 64 KiB. Members that say all they may are refused beyond about ten.
+pub const MEMBERSHIP_BYTES_MAX: usize = 48 * 1024;
+
 /// Messages in the driver's one queue. Reads and watch requests stand here beside proposals.
 pub const INBOX_COUNT_MAX: usize = 16_384;
 
@@ -92,6 +105,11 @@ const _: () =
     assert!(SEGMENT_BYTES >= 3 * BATCH_BYTES_MAX as u64, "a segment must hold any batch with room to spare");
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(PENDING_BYTES_MAX >= 2 * BATCH_BYTES_MAX);
+const _: () = assert!(
+    3 * (MEMBER_NAME_BYTES_MAX + 2 * MEMBER_ADDRESS_COUNT_MAX * MEMBER_ADDRESS_BYTES_MAX)
+        <= MEMBERSHIP_BYTES_MAX,
+    "three members always fit, whatever they say"
+);
 const _: () = assert!(APPEND_IN_FLIGHT_BYTES_MAX >= ENTRY_BYTES_MAX + APPEND_BYTES_MAX);
 const _: () = assert!(UNPERSISTED_BYTES_MAX >= BATCH_BYTES_MAX + APPEND_IN_FLIGHT_BYTES_MAX);
 const _: () = assert!(INBOX_COUNT_MAX > PENDING_COUNT_MAX);

@@ -1,6 +1,6 @@
 //! Who belongs to the cluster.
 
-use crate::NodeId;
+use crate::{NodeId, limits};
 use alloc::{string::String, vec::Vec};
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,27 @@ pub struct Member {
     pub key: PeerKey,
     /// Never becomes a voter by itself.
     pub stays_learner: bool,
+}
+
+impl Member {
+    /// What of this is more than a member may say of itself, in words; none if it is within bounds. Every member
+    /// stands in every membership, and a membership in the head of every log segment and image.
+    #[must_use]
+    pub fn excess(&self) -> Option<&'static str> {
+        let is_long =
+            |texts: &[String]| texts.iter().any(|text| text.len() > limits::MEMBER_ADDRESS_BYTES_MAX);
+        if self.name.len() > limits::MEMBER_NAME_BYTES_MAX {
+            Some("the name is longer than 64 bytes")
+        } else if self.peer_addresses.len() > limits::MEMBER_ADDRESS_COUNT_MAX {
+            Some("there are more than 8 peer addresses")
+        } else if self.client_urls.len() > limits::MEMBER_ADDRESS_COUNT_MAX {
+            Some("there are more than 8 client URLs")
+        } else if is_long(&self.peer_addresses) || is_long(&self.client_urls) {
+            Some("an address is longer than 272 bytes")
+        } else {
+            None
+        }
+    }
 }
 
 /// An Ed25519 public key: 32 bytes. All zeros for a node that has no peers yet and was never asked for one.
@@ -129,6 +150,26 @@ mod tests {
             key: PeerKey::default(),
             stays_learner: false,
         }
+    }
+
+    #[test]
+    fn a_member_says_no_more_of_itself_than_a_log_head_holds() {
+        let most = Member {
+            name: "n".repeat(limits::MEMBER_NAME_BYTES_MAX),
+            peer_addresses: alloc::vec!["a".repeat(limits::MEMBER_ADDRESS_BYTES_MAX); limits::MEMBER_ADDRESS_COUNT_MAX],
+            client_urls: alloc::vec!["u".repeat(limits::MEMBER_ADDRESS_BYTES_MAX); limits::MEMBER_ADDRESS_COUNT_MAX],
+            ..member(1, "")
+        };
+        assert_eq!(most.excess(), None);
+        let mut more = most.clone();
+        more.name.push('n');
+        assert!(more.excess().is_some());
+        let mut more = most.clone();
+        more.peer_addresses.push("a".into());
+        assert!(more.excess().is_some());
+        let mut more = most;
+        more.client_urls[3].push('u');
+        assert!(more.excess().is_some());
     }
 
     #[test]

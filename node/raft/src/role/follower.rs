@@ -201,8 +201,9 @@ impl Raft {
         }
         self.was_member |= membership.member(self.node).is_some();
         if position.index >= self.committed {
-            self.memberships.install(position.index, membership.clone());
-            self.durable.record_membership(membership);
+            self.memberships.install(position.index, membership);
+            // A joiner knows a newer one than the image may hold: a start must not begin with the older.
+            self.durable.record_membership(self.memberships.committed().clone());
             self.committed = position.index;
         }
         self.applied = position.index;
