@@ -65,10 +65,14 @@ impl Driver {
 
     fn begin_removal(&mut self, id: NodeId) -> Result<Goal, FarRefusal> {
         // A standby that is as far as the others now takes the place, though a new leader has not watched it for long.
+        // One that never answered counts as active at first, and as near while the log is short: it must have some of
+        // the log, or a board that joined and never came would vote.
         let (live, _) = self.standing();
         let last = self.core.last().index.0;
-        let is_near =
-            |peer: &PeerProgress| peer.is_active && last - peer.persisted.0.min(last) <= NEAR_ENTRY_COUNT;
+        let is_near = |peer: &PeerProgress| {
+            let has_some = peer.persisted.0 > 0;
+            peer.is_active && has_some && last - peer.persisted.0.min(last) <= NEAR_ENTRY_COUNT
+        };
         let caught_up: Vec<NodeId> = self.core.progress().filter(is_near).map(|peer| peer.node).collect();
         let standing = Standing { live: &live, caught_up: &caught_up };
         let next = promotion::removal(self.core.membership(), id, standing);
