@@ -14,7 +14,7 @@ use quorate_types::NodeId;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Sends an image, dialling again and going on where a cut connection ended, as long as it gets on.
 pub(crate) async fn send<S: ImageSource>(
@@ -131,7 +131,8 @@ impl Transfer<'_> {
             let chunk = chunk.map_err(|error| Stop::Final(ImageSendError::Source(error)))?;
             sleep(self.core.pace_image(chunk.len())).await;
             self.reached += chunk.len() as u64;
-            send.write_chunk(chunk).await.map_err(StreamError::from)?;
+            let taken = timeout(CHUNK_MAX, send.write_chunk(chunk)).await;
+            taken.map_err(|_| Stop::Cut("the receiver takes no bytes".into()))?.map_err(StreamError::from)?;
         }
         self.slot.note_image_out(self.reached);
         Ok(())
@@ -143,6 +144,10 @@ const TRIES_MAX: u32 = 6;
 
 /// The receiver's hall may have to put an older part away first.
 const BEGIN_MAX: Duration = Duration::from_secs(30);
+
+/// The receiver's card may stand still for seconds; one that takes nothing for this long hangs, and the log kept for
+/// it must not fill the sender's card meanwhile.
+const CHUNK_MAX: Duration = Duration::from_secs(60);
 
 /// From the last byte sent to the image synced and read: what is in flight is below 4 MiB, on a card of a megabyte a
 /// second, and its checksum takes a pass over all of it.
