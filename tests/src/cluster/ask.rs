@@ -55,6 +55,12 @@ impl Cluster {
                 Err(error) => format!("node {number}: {error}"),
             });
         }
+        if matches!(self.shape.program, Program::Quorated(_)) {
+            for number in self.members_running() {
+                let said = self.quorate(number, &["member", "list"]);
+                lines.push(String::from_utf8_lossy(&said.stdout).into_owned());
+            }
+        }
         lines.join("\n")
     }
 
