@@ -3,7 +3,7 @@
 use crate::card::Card;
 use crate::process::Process;
 use crate::queue::{Life, MS, Nanos};
-use quorate_types::{Index, NodeId, PeerKey, Start, Term};
+use quorate_types::{Index, Membership, NodeId, PeerKey, Start, Term};
 use quorated::recover::Founding;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,10 +45,20 @@ pub(crate) struct Board {
     pub(crate) start_last: Option<Start>,
     /// What its process knew to be on the card when it went.
     pub(crate) persisted_last: Index,
-    /// A copy of the card as it was at some stop, and the start that had run by then.
-    pub(crate) copy: Option<(Card, Option<Start>, NodeId)>,
+    /// A copy of the card as it was at some stop.
+    pub(crate) copy: Option<CardCopy>,
     /// An older copy of the card lies in it.
     pub(crate) is_restored: bool,
+}
+
+/// A card that was copied while its board was off.
+pub(crate) struct CardCopy {
+    pub(crate) card: Card,
+    pub(crate) node: NodeId,
+    /// The start that had run by then.
+    pub(crate) start: Option<Start>,
+    /// The members as that node knew them.
+    pub(crate) members: Membership,
 }
 
 /// What a board does.

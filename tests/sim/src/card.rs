@@ -85,17 +85,13 @@ impl Card {
         inner.fails_next_sync = false;
     }
 
-    /// The next sync of a file fails.
-    pub(crate) fn fail_next_sync(&self) {
-        self.lock().fails_next_sync = true;
+    /// Whether the next sync of a file fails.
+    pub(crate) fn fail_next_sync(&self, fails: bool) {
+        self.lock().fails_next_sync = fails;
     }
 
     pub(crate) fn set_model(&self, model: Model) {
         self.lock().meter.model = model;
-    }
-
-    pub(crate) fn model(&self) -> Model {
-        self.lock().meter.model
     }
 
     /// How long takes what was asked since the last call.

@@ -276,7 +276,7 @@ impl Asked {
 /// What a refusal says of the outcome, as etcd's clients must take it.
 fn refused(refusal: Refusal) -> Heard {
     match refusal {
-        Refusal::Store(_) | Refusal::Overloaded => Heard::Refused,
+        Refusal::Store(_) | Refusal::Overloaded | Refusal::TooLarge => Heard::Refused,
         Refusal::NoLeader
         | Refusal::LeaderChanged
         | Refusal::TimedOut

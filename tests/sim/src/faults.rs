@@ -108,7 +108,7 @@ impl World {
             Kind::Stall => self.stall(slot),
             Kind::SlowCard => self.slow_card(slot),
             Kind::SyncFails => {
-                self.boards[slot.0].card.fail_next_sync();
+                self.boards[slot.0].card.fail_next_sync(true);
                 self.situations.reach(Situation::SyncFailed);
                 self.tell(format!("{slot}: its card will refuse the next sync"));
             }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
-usage: quorate-sim --seed N [--verbose]     tell the story of one seed
+usage: quorate-sim --seed N [--verbose] [--messages]   tell the story of one seed
        quorate-sim --seeds A..B [--all]     run those; with --all each situation must be reached
        quorate-sim --hours H                run on with new seeds until one fails
 options:
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     };
     let began = Instant::now();
     let (sum, failure) = match wish {
-        Wish::One(seed) => return one(seed, settings.is_verbose),
+        Wish::One(seed) => return one(seed, &settings),
         Wish::Span(from, to) => {
             run_many(settings.threads, Options::default(), |number| Some(from + number).filter(|seed| *seed < to))
         }
@@ -53,12 +53,13 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn one(seed: u64, is_verbose: bool) -> ExitCode {
-    if is_verbose {
+fn one(seed: u64, settings: &Settings) -> ExitCode {
+    if settings.is_verbose {
         // What the nodes say of themselves, between the lines of the story.
         tracing_subscriber::fmt().without_time().with_target(false).with_max_level(tracing::Level::INFO).init();
     }
-    match run_guarded(seed, Options { tells: true, ..Options::default() }) {
+    let tells_messages = settings.tells_messages;
+    match run_guarded(seed, Options { tells: true, tells_messages, ..Options::default() }) {
         Ok(told) => {
             println!(
                 "seed {seed} is fine: {} elections, {} entries, {} operations, {} virtual ms, trace {:016x}",
@@ -78,13 +79,14 @@ fn report(failure: &Failure) -> ExitCode {
 
 struct Settings {
     is_verbose: bool,
+    tells_messages: bool,
     wants_all: bool,
     threads: usize,
 }
 
 fn parse() -> Option<(Wish, Settings)> {
     let mut arguments = std::env::args().skip(1);
-    let mut settings = Settings { is_verbose: false, wants_all: false, threads: 2 };
+    let mut settings = Settings { is_verbose: false, tells_messages: false, wants_all: false, threads: 2 };
     let mut wish = None;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -97,6 +99,7 @@ fn parse() -> Option<(Wish, Settings)> {
             "--hours" => wish = Some(Wish::Hours(arguments.next()?.parse().ok()?)),
             "--threads" => settings.threads = arguments.next()?.parse().ok()?,
             "--verbose" => settings.is_verbose = true,
+            "--messages" => settings.tells_messages = true,
             "--all" => settings.wants_all = true,
             _ => return None,
         }

@@ -7,7 +7,7 @@ use crate::board::Slot;
 use crate::links::Sent;
 use crate::queue::{Event, MS, Nanos, SECOND, US};
 use crate::world::World;
-use quorate_raft::Envelope;
+use quorate_raft::{Body, Envelope, Message};
 use quorate_types::NodeId;
 use quorated::forward::Forward;
 use quorated::inbox::Inbound;
@@ -137,7 +137,7 @@ impl World {
         self.queue.push(at, Event::Message { from, source, to, message });
     }
 
-    pub(crate) fn message(&mut self, from: NodeId, source: Slot, to: NodeId, message: quorate_raft::Message) {
+    pub(crate) fn message(&mut self, from: NodeId, source: Slot, to: NodeId, message: Message) {
         let Some(target) = self.slot_of(to) else { return };
         let board = &self.boards[target.0];
         // What arrives while the process stands still waits in the socket.
@@ -145,7 +145,13 @@ impl World {
             return self.queue.push(until, Event::Message { from, source, to, message });
         }
         let Some(process) = &board.process else { return };
-        if !process.outbox.knows(from) {
+        let is_known = process.outbox.knows(from);
+        if self.story.tells_messages {
+            let heard = if is_known { "" } else { " (a stranger)" };
+            self.tell(format!("{source} to {target}{heard}: {}", brief(&message)));
+        }
+        let Some(process) = &self.boards[target.0].process else { return };
+        if !is_known {
             let version = process.outbox.roster_version();
             return self.refuse_stranger(source, target, version);
         }
@@ -250,4 +256,18 @@ impl World {
             self.wake_soon(source);
         }
     }
+}
+
+/// A message in a line.
+fn brief(message: &Message) -> String {
+    let body = match &message.body {
+        Body::AppendEntries(append) => format!(
+            "append after {} {} entries, committed {}",
+            append.previous,
+            append.entries.len(),
+            append.committed
+        ),
+        other => format!("{other:?}"),
+    };
+    format!("start {} term {} {body}", message.start.count, message.term)
 }

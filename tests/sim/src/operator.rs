@@ -11,7 +11,7 @@ use quorate_api::{Answer as Told, MemberRefusal, Refusal};
 use quorate_store::{Command, Outcome};
 use quorate_types::{Identity, Membership, NodeId};
 use quorated::forward::{Change, Joined, Joiner};
-use quorated::inbox::{Inbound, Reply};
+use quorated::inbox::{Inbound, JoinFailure, Reply};
 use quorated::recover::Founding;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::oneshot::{Receiver, channel};
@@ -36,7 +36,7 @@ struct Joining {
 
 enum Stage {
     Inviting(Receiver<Result<Told<Outcome>, Refusal>>),
-    Asking(Receiver<Result<Joined, String>>),
+    Asking(Receiver<Result<Joined, JoinFailure>>),
 }
 
 struct Changing {
@@ -128,18 +128,23 @@ impl World {
         }
     }
 
+    /// Asks some node; if none is to be had, with the next look.
     fn ask_to_join(&mut self, mut joining: Joining) {
         let running = self.running();
-        let Some(at) = self.operator.rng.pick(&running).copied() else { return };
+        let at = self.operator.rng.pick(&running).copied();
         let board = &self.boards[joining.slot.0];
         let member = described(joining.slot.0, NodeId(0), board.key);
         let (reply, answer) = channel();
-        let joiner = Joiner { invite: joining.invite, member };
-        let is_cut = self.net.cuts.contains(&(at, joining.slot)) || self.net.cuts.contains(&(joining.slot, at));
-        if !is_cut && self.offer(at, Inbound::Join { joiner, reply }) {
-            joining.stage = Stage::Asking(answer);
-            self.operator.joining = Some(joining);
+        // An answer that is gone before it came: asked again.
+        joining.stage = Stage::Asking(answer);
+        if let Some(at) = at {
+            let cut = |pair: (Slot, Slot)| self.net.cuts.contains(&pair);
+            let joiner = Joiner { invite: joining.invite, member };
+            if !cut((at, joining.slot)) && !cut((joining.slot, at)) {
+                self.offer(at, Inbound::Join { joiner, reply });
+            }
         }
+        self.operator.joining = Some(joining);
     }
 
     fn joined(&mut self, slot: Slot, joined: Joined) {
@@ -284,11 +289,4 @@ impl World {
             })
         })
     }
-
-    /// Nothing of what the operator asked of an earlier life comes back: it asks anew.
-    pub(crate) fn operator_rests(&mut self) {
-        self.operator.joining = None;
-        self.operator.changing = None;
-    }
 }
-

@@ -80,9 +80,13 @@ impl World {
         let was = board.state;
         let Some(process) = board.process.take() else { return };
         board.persisted_last = process.driver.core.persisted();
+        // With it go the replies that its clients wait for.
+        drop(process);
         board.life = Life(board.life.0 + 1);
         board.state = State::Off;
         board.paused_until = 0;
+        // A card that was about to refuse has had its chance: a start reads and writes it whole.
+        board.card.fail_next_sync(false);
         self.net.process_gone(slot);
         self.poll_clients(slot);
         self.tell(format!("{slot} {why} ({was:?})"));

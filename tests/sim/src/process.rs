@@ -35,7 +35,8 @@ pub(crate) struct Process {
     pub(crate) inbox: Inbox,
     pub(crate) arrivals: Arrivals,
     pub(crate) outbox: Outbox,
-    pub(crate) status: StatusView,
+    /// Held so that what the driver publishes has a reader.
+    _status: StatusView,
     pub(crate) wal: WalWorker<Card>,
     pub(crate) wal_state: WalState,
     pub(crate) wal_requests: Sender<WalRequest>,
@@ -178,7 +179,7 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
         inbox: inbox.clone(),
         arrivals,
         outbox,
-        status: status_view,
+        _status: status_view,
         wal: WalWorker::new(opened.writer, parts),
         wal_state: WalState::Idle,
         wal_requests: wal_in,

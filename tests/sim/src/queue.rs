@@ -100,8 +100,4 @@ impl Queue {
     pub(crate) fn pop(&mut self) -> Option<(Nanos, Event)> {
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
 }

@@ -62,6 +62,8 @@ pub struct Failure {
 pub struct Options {
     /// Print the story as it goes.
     pub tells: bool,
+    /// Print each message between cores too.
+    pub tells_messages: bool,
     /// A core broken in that way, on every board.
     #[cfg(feature = "mutants")]
     pub mutation: Option<quorate_raft::Mutation>,
@@ -74,6 +76,7 @@ pub struct Options {
 pub fn run(seed: u64, options: Options) -> Result<Report, Box<Failure>> {
     let mut world = World::new(seed);
     world.story.is_told = options.tells;
+    world.story.tells_messages = options.tells_messages;
     #[cfg(feature = "mutants")]
     {
         world.mutation = options.mutation;
@@ -279,7 +282,8 @@ impl World {
             }
         };
         let boards: String = (0..self.boards.len()).map(Slot).map(board).collect();
-        format!("expected {:?}; {boards}", self.expected_boards())
+        let (asking, joining) = (self.is_asking(), self.operator.is_joining());
+        format!("expected {:?}, asking {asking}, joining {joining}; {boards}", self.expected_boards())
     }
 
     fn judge_history(&mut self) {

@@ -36,8 +36,8 @@ pub(crate) struct ImageWork {
     written: Option<u64>,
 }
 
-/// Steps of a segment's filling done in one go.
-const SPARE_STEPS: u32 = 64;
+/// Steps of a segment's filling done in one go: half a MiB, then a rest as long as it took.
+const SPARE_STEPS: u32 = 8;
 
 impl World {
     /// Lets the wal thread begin its next batch, if it waits for one.
@@ -188,7 +188,7 @@ impl World {
         let Some(process) = board.process.as_mut() else { return };
         if let Some(work) = again {
             process.work = Some(work);
-            self.queue.push(done + MS, Event::Background(slot, life));
+            self.queue.push(done + demand + MS, Event::Background(slot, life));
         } else {
             self.pump_wal(slot);
             self.pump_jobs(slot);

@@ -11,6 +11,8 @@ const LINES_KEPT: usize = 60;
 pub(crate) struct Story {
     lines: VecDeque<String>,
     pub(crate) is_told: bool,
+    /// Each message too.
+    pub(crate) tells_messages: bool,
 }
 
 impl Story {

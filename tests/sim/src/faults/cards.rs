@@ -1,7 +1,7 @@
 //! Cards that stand still, are slow, or are older copies.
 
 use super::Cure;
-use crate::board::{Slot, State};
+use crate::board::{CardCopy, Slot, State};
 use crate::card::{BAD, ORDINARY};
 use crate::queue::{Event, MS, SECOND};
 use crate::world::World;
@@ -35,44 +35,48 @@ impl World {
             }
             return;
         }
+        let Some(process) = &board.process else { return };
+        let (node, members) = (process.identity.node, process.driver.core.membership().clone());
         self.kill(slot, "goes off, and its card is copied");
         let board = &mut self.boards[slot.0];
-        if let Some(node) = board.node {
-            board.copy = Some((board.card.copy(), board.start_last, node));
-        }
+        board.copy = Some(CardCopy { card: board.card.copy(), node, start: board.start_last, members });
         self.start_later(slot, 20 * MS, 2 * SECOND);
     }
 
-    /// Whether every other member has a later start of it on its card than the copy knows, and the others are a
-    /// quorum without it: what nobody saw, nobody can refuse.
+    /// Whether an older copy must be noticed: it needs the vote of others, every other member of now and of then
+    /// has a later start of it on its card, and the members are a quorum without it. What nobody saw, nobody can
+    /// refuse; and who was alone when its card was copied asks nobody.
     fn may_put_back(&self, slot: Slot) -> bool {
         let board = &self.boards[slot.0];
-        let (Some((_, copied, node)), Some(start), Some(members)) =
-            (&board.copy, board.start_last, self.members())
-        else {
+        let (Some(copy), Some(start), Some(members)) = (&board.copy, board.start_last, self.members()) else {
             return false;
         };
-        let is_later = |seen: &Start| copied.is_none_or(|copied| seen.count > copied.count) && *seen == start;
-        let others = members.members.iter().filter(|member| member.id != *node);
-        let all_saw = others.clone().all(|member| {
-            let home = self.slot_of(member.id).map(|home| &self.boards[home.0]);
-            home.is_some_and(|home| home.seen_durable.get(node).is_some_and(is_later))
-        });
+        let node = copy.node;
+        let is_later =
+            |seen: &Start| copy.start.is_none_or(|copied| seen.count > copied.count) && *seen == start;
+        let saw = |id: NodeId| {
+            let home = self.slot_of(id).map(|home| &self.boards[home.0]);
+            // Whose card is gone says nothing any more.
+            id == node || home.is_none_or(|home| home.seen_durable.get(&node).is_some_and(is_later))
+        };
+        let all_saw = [&members, &copy.members].iter().all(|all| all.members.iter().all(|one| saw(one.id)));
         let is_sound = |voter: &&NodeId| {
             let home = self.slot_of(**voter).map(|home| &self.boards[home.0]);
-            *voter != node && home.is_some_and(|home| home.state != State::Refused && !home.is_restored)
+            **voter != node && home.is_some_and(|home| home.state != State::Refused)
         };
         let has_quorum =
             |voters: &[NodeId]| voters.is_empty() || voters.iter().filter(is_sound).count() > voters.len() / 2;
         let is_settled = !members.is_joint() && !self.operator.is_joining();
-        board.node == Some(*node) && all_saw && is_settled && has_quorum(&members.voters)
+        let is_only_one = !self.boards.iter().any(|board| board.is_restored);
+        let needs_others = copy.members.voters.len() >= 2;
+        board.node == Some(node) && all_saw && is_settled && needs_others && is_only_one && has_quorum(&members.voters)
     }
 
     fn put_back(&mut self, slot: Slot) {
         self.kill(slot, "goes off, and the copy of its card is put in");
         let board = &mut self.boards[slot.0];
-        let Some((card, _, _)) = board.copy.take() else { return };
-        board.card = card;
+        let Some(copy) = board.copy.take() else { return };
+        board.card = copy.card;
         board.is_restored = true;
         self.start_later(slot, 20 * MS, 2 * SECOND);
     }
