@@ -134,9 +134,8 @@ impl Progress {
                 window.release(verified);
                 *moved_at = now;
             }
-            if self.fetching.is_none() {
-                self.next = self.next.max(verified.next());
-            }
+            // A span being fetched that it has meanwhile is of no use any more: `end_fetch` sees that.
+            self.next = self.next.max(verified.next());
         }
         if let Flow::Image { sent: Some(sent) } = &self.flow
             && self.verified >= sent.index

@@ -22,6 +22,9 @@ pub(crate) struct Leader {
     pub(crate) round: u64,
     /// The next round begins then, at the latest.
     heartbeat_at: u64,
+    /// When peers are looked after next. Apart from the heartbeat, which every read's round moves: a leader that
+    /// is read from all the time would look after nobody.
+    upkeep_at: u64,
     /// Its own first entry: once that is committed, it knows what is (Raft thesis 6.4).
     pub(crate) first: Index,
 }
@@ -35,6 +38,7 @@ impl Leader {
             transfer: None,
             round: 0,
             heartbeat_at: now,
+            upkeep_at: now,
             first,
         }
     }
@@ -54,7 +58,8 @@ impl Leader {
 
     /// When something is due next; nothing, for a leader without peers.
     pub(crate) fn due(&self) -> Option<u64> {
-        let heartbeat = (!self.progress.is_empty()).then_some(self.heartbeat_at);
+        let tended = self.heartbeat_at.min(self.upkeep_at);
+        let heartbeat = (!self.progress.is_empty()).then_some(tended);
         heartbeat.into_iter().chain(self.transfer.as_ref().map(Transfer::until)).min()
     }
 

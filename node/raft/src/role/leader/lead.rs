@@ -4,6 +4,7 @@ use crate::mutant::mutated;
 use crate::read::Reader;
 use crate::role::RoleState;
 use crate::role::leader::Leader;
+use crate::timing::HEARTBEAT_TICKS;
 use crate::{AppendAnswer, Body, Heartbeat, HeartbeatAnswer, Raft, ReadDone, ReadRefused, promotion, quorum};
 use alloc::vec::Vec;
 use quorate_types::{Index, Membership, NodeId, Position, Term};
@@ -34,13 +35,16 @@ impl Raft {
             return;
         }
         leader.transfer = leader.transfer.take().filter(|transfer| !transfer.is_over(now));
-        if now >= leader.heartbeat_at {
+        if now >= leader.upkeep_at {
+            leader.upkeep_at = now + HEARTBEAT_TICKS;
             leader.progress.retain(|_, peer| !peer.is_gone(now));
             leader.progress.values_mut().for_each(|peer| peer.maintain(now));
             self.judge_lag();
-            self.begin_heartbeat_round();
             self.tell_transfer(true);
             self.promote();
+        }
+        if self.leading().is_some_and(|leader| now >= leader.heartbeat_at) {
+            self.begin_heartbeat_round();
         }
     }
 
