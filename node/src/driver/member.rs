@@ -140,7 +140,10 @@ impl Driver {
 
     /// Who answers, and which learners keep up, as the leader knows.
     fn standing(&self) -> (Vec<NodeId>, Vec<NodeId>) {
-        let live = self.core.progress().filter(|peer| peer.is_active).map(|peer| peer.node);
+        // To a new leader everybody counts as active until an election timeout has passed: only an answer shows
+        // that somebody lives.
+        let has_answered = |peer: &PeerProgress| peer.is_active && peer.verified.0 > 0;
+        let live = self.core.progress().filter(has_answered).map(|peer| peer.node);
         let live = live.chain([self.identity.node]).collect();
         let caught_up = self.core.progress().filter(|peer| peer.is_caught_up).map(|peer| peer.node);
         (live, caught_up.collect())
