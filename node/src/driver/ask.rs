@@ -186,7 +186,7 @@ impl Driver {
             self.work.asks.ungiven.insert(number);
             return;
         }
-        let Some(Asked { question, reply, .. }) = self.take_ask(number) else { return };
+        let Some(Asked { question, reply, deadline, .. }) = self.take_ask(number) else { return };
         match (reply, answer) {
             (AskReply::KeepAlive(reply), Ok(FarAnswer::Renewed { ttl_seconds })) => {
                 reply.send(Ok(self.answer(ttl_seconds)));
@@ -195,7 +195,7 @@ impl Driver {
                 let Question::Remaining(id) = question else { return };
                 // The keys are read here, as new as the leader's answer.
                 let read = Read::Lease { id, keys };
-                self.read_confirmed(Purpose::Client { read, remaining_ms, reply });
+                self.read_confirmed_until(Purpose::Client { read, remaining_ms, reply }, deadline);
             }
             (AskReply::Change(reply), Ok(FarAnswer::Changed(membership))) => {
                 drop(reply.send(Ok(membership)));

@@ -86,10 +86,14 @@ impl Driver {
 
     /// Goes on once an index is confirmed and applied.
     pub(super) fn read_confirmed(&mut self, purpose: Purpose) {
+        self.read_confirmed_until(purpose, self.clock.now() + REQUEST_TIMEOUT);
+    }
+
+    /// The same for who has waited already: its time does not begin anew.
+    pub(super) fn read_confirmed_until(&mut self, purpose: Purpose, deadline: Duration) {
         if self.work.reads.waiting.len() >= INBOX_COUNT_MAX {
             return self.refuse_read(purpose, Refusal::Overloaded);
         }
-        let deadline = self.clock.now() + REQUEST_TIMEOUT;
         self.work.reads.insert(purpose, deadline);
     }
 
@@ -154,8 +158,7 @@ impl Driver {
     /// Answers `TimedOut` to reads beyond their deadline; how many there were.
     pub(super) fn expire_reads(&mut self, now: Duration) -> usize {
         let overdue = |(id, waiting): (&ReadId, &Waiting)| (waiting.deadline <= now).then_some(*id);
-        // Deadlines rise with ids: every read has the same time.
-        let ids: Vec<ReadId> = self.work.reads.waiting.iter().map_while(overdue).collect();
+        let ids: Vec<ReadId> = self.work.reads.waiting.iter().filter_map(overdue).collect();
         for id in &ids {
             if let Some(purpose) = self.work.reads.take(*id) {
                 self.refuse_read(purpose, Refusal::TimedOut);
