@@ -191,7 +191,7 @@ pub(crate) fn key_value(kv: KeyValue) -> mvccpb::KeyValue {
         create_revision: kv.create_revision,
         mod_revision: kv.mod_revision,
         version: kv.version,
-        value: shared_bytes(kv.value),
+        value: kv.value.into(),
         lease: kv.lease.0,
     }
 }

@@ -242,7 +242,7 @@ impl Store {
         self.keyspace.keys.len()
     }
 
-    /// Frees what compaction released, at most that many changes; answers whether there is more to do. Does
+    /// Frees what compaction released, at most that many changes, fewer where much is copied; answers whether there is more to do. Does
     /// nothing while an export or a digest is under way.
     pub fn sweep(&mut self, count_max: usize) -> bool {
         if self.is_held() { false } else { self.keyspace.sweep(count_max) }
@@ -315,13 +315,10 @@ impl Change<'_> {
     /// can have taken the key since; then the put is as one without a state before.
     fn put(&mut self, put: &Put) -> Outcome {
         let before = self.keyspace.key_at(&put.key, self.revision);
-        let (lease_before, value_before) = match &before {
-            Some(kv) => (kv.lease, Some(Arc::clone(&kv.value))),
-            None => (LeaseId::NONE, None),
-        };
-        let value = match value_before {
-            Some(value) if put.ignore_value => value,
-            Some(_) | None => self.keyspace.share(&put.value),
+        let lease_before = before.as_ref().map_or(LeaseId::NONE, |kv| kv.lease);
+        let value = match &before {
+            Some(kv) if put.ignore_value => self.keyspace.chunk.put_again(&kv.value),
+            Some(_) | None => self.keyspace.chunk.put(&put.value),
         };
         let lease = if put.ignore_lease { lease_before } else { put.lease };
         let sub = self.sub();

@@ -1,9 +1,9 @@
 //! Every change since compaction, in order, in pages of fixed size.
 //!
 //! One growing vector would move hundreds of megabytes when it doubles and hold the driver for seconds;
-//! a page is 36 KiB and moves never.
+//! a page is 44 KiB and moves never.
 
-use crate::{KeyValue, revision::Version};
+use crate::{KeyValue, Value, revision::Version};
 use alloc::{collections::VecDeque, sync::Arc};
 use core::num::NonZeroU64;
 use quorate_types::LeaseId;
@@ -14,12 +14,12 @@ const PAGE_RECORDS: u64 = 512;
 /// Place of a record in the history of one process: never reused, not stored, not comparable between nodes.
 pub(crate) type Sequence = NonZeroU64;
 
-/// One change of one key. 72 bytes; key bytes are shared with the map.
+/// One change of one key. 88 bytes; key bytes are shared with the map, value bytes lie in a chunk.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) key: Arc<[u8]>,
     /// Empty for a deletion.
-    pub(crate) value: Arc<[u8]>,
+    pub(crate) value: Value,
     pub(crate) mod_revision: i64,
     /// Zero for a deletion.
     pub(crate) create_revision: i64,
@@ -33,7 +33,7 @@ pub(crate) struct Record {
     pub(crate) previous: u32,
 }
 
-const _: () = assert!(size_of::<Record>() <= 72, "what a revision costs beside its bytes is promised");
+const _: () = assert!(size_of::<Record>() <= 88, "what a revision costs beside its bytes is promised");
 
 impl Record {
     pub(crate) fn is_deletion(&self) -> bool {
@@ -47,7 +47,7 @@ impl Record {
             mod_revision: self.mod_revision,
             version: self.version,
             lease: self.lease,
-            value: Arc::clone(&self.value),
+            value: self.value.clone(),
         })
     }
 
@@ -55,7 +55,7 @@ impl Record {
     pub(crate) fn key_value(&self) -> KeyValue {
         KeyValue {
             key: Arc::clone(&self.key),
-            value: Arc::clone(&self.value),
+            value: self.value.clone(),
             create_revision: self.create_revision,
             mod_revision: self.mod_revision,
             version: self.version,
@@ -176,7 +176,7 @@ mod tests {
     fn record(revision: i64) -> Record {
         Record {
             key: Arc::from(&b"k"[..]),
-            value: Arc::from(&b""[..]),
+            value: Value::default(),
             mod_revision: revision,
             create_revision: 1,
             version: 1,

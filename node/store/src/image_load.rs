@@ -6,7 +6,7 @@ use crate::image::{
     BaseItem, End, FRAME_BYTES_MAX, Head, IMAGE_FORMAT, Item, LENGTH_BYTES, MAGIC, RecordItem, length_in,
 };
 use crate::revision::Version;
-use crate::{Alarm, InviteView, Store};
+use crate::{Alarm, InviteView, Store, Value};
 use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 use crc::Table;
@@ -259,7 +259,7 @@ impl ImageLoader {
             mod_revision: base.mod_revision,
             version: base.version,
             lease: LeaseId(base.lease),
-            value: self.store.keyspace.share(base.value),
+            value: Value::own(base.value),
         };
         self.store.keyspace.insert_base(Arc::clone(&key), version);
         self.key_last = Some(key);
@@ -284,9 +284,10 @@ impl ImageLoader {
             Some((key, _)) => Arc::clone(key),
             None => Arc::from(item.key),
         };
+        let value = keyspace.chunk.put(item.value);
         keyspace.append(Record {
             key,
-            value: keyspace.share(item.value),
+            value,
             mod_revision: item.mod_revision,
             create_revision: item.create_revision,
             version: item.version,

@@ -25,6 +25,7 @@ mod range;
 pub mod request_check;
 mod revision;
 mod txn;
+mod value;
 
 pub use apply::{Applied, Store};
 pub use codec::{COMMAND_FORMAT, DecodeError, decode, encode};
@@ -41,3 +42,4 @@ pub use invite::{InviteHash, InviteTaken, InviteView};
 pub use lease::{LeaseChange, LeaseClock, Renewal};
 pub use outcome::{Alarm, Event, EventKind, KeyValue, LeaseView, Outcome, RangeOutcome};
 pub use revision::{EventsPage, EventsSince};
+pub use value::Value;

@@ -1,6 +1,6 @@
 //! What applying or reading answers.
 
-use crate::{AlarmKind, InviteTaken};
+use crate::{AlarmKind, InviteTaken, Value};
 use alloc::{sync::Arc, vec::Vec};
 use quorate_types::{ClusterTime, LeaseId, NodeId, Revision};
 
@@ -10,7 +10,7 @@ pub struct KeyValue {
     /// The key.
     pub key: Arc<[u8]>,
     /// Its value; empty for `keys_only` and for a deletion.
-    pub value: Arc<[u8]>,
+    pub value: Value,
     /// Revision of the put that created it.
     pub create_revision: i64,
     /// Revision of its last write.

@@ -3,8 +3,8 @@
 
 use crate::history::i64_of;
 use crate::revision::Keyspace;
-use crate::{KeyValue, RangeOutcome, RangeRequest, SortOrder, SortTarget, StoreError};
-use alloc::{sync::Arc, vec::Vec};
+use crate::{KeyValue, RangeOutcome, RangeRequest, SortOrder, SortTarget, StoreError, Value};
+use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 /// Reads as of `current`: the newest revision the reader may see, a running command's included.
@@ -27,9 +27,8 @@ pub(crate) fn range(
         outcome.more = true;
     }
     if request.keys_only && !outcome.kvs.is_empty() {
-        let empty: Arc<[u8]> = Arc::from(&[][..]);
         for kv in &mut outcome.kvs {
-            kv.value = Arc::clone(&empty);
+            kv.value = Value::default();
         }
     }
     Ok(outcome)

@@ -7,16 +7,21 @@
 //! may be asked for.
 
 use crate::history::{History, Record, Sequence, u64_of};
-use crate::{Event, EventKind, KeyRange, KeyValue, StoreError};
+use crate::value::ValueChunk;
+use crate::{Event, EventKind, KeyRange, KeyValue, StoreError, Value};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::ops::Bound;
 use quorate_types::LeaseId;
 
-/// Logical bytes of one change beside its value: the record, and the allocation of its value.
+/// Logical bytes of one change beside its value: the record, and what allocators add. The quota counts with it,
+/// so it stays what it is even if a record takes less.
 pub(crate) const RECORD_BYTES: u64 = 104;
 
 /// Logical bytes of one key beside its name: its place in the map, and the allocation of its name.
 pub(crate) const KEY_BYTES: u64 = 128;
+
+/// Bytes that are copied while one record is worked off.
+const COPY_BYTES: usize = 1_024;
 
 /// A key's state from one change on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +30,14 @@ pub(crate) struct Version {
     pub(crate) mod_revision: i64,
     pub(crate) version: i64,
     pub(crate) lease: LeaseId,
-    pub(crate) value: Arc<[u8]>,
+    pub(crate) value: Value,
 }
 
 impl Version {
     pub(crate) fn key_value(&self, key: &Arc<[u8]>) -> KeyValue {
         KeyValue {
             key: Arc::clone(key),
-            value: Arc::clone(&self.value),
+            value: self.value.clone(),
             create_revision: self.create_revision,
             mod_revision: self.mod_revision,
             version: self.version,
@@ -57,14 +62,14 @@ pub(crate) struct Found<'a> {
     pub(crate) mod_revision: i64,
     pub(crate) version: i64,
     pub(crate) lease: LeaseId,
-    pub(crate) value: &'a Arc<[u8]>,
+    pub(crate) value: &'a Value,
 }
 
 impl Found<'_> {
     pub(crate) fn key_value(&self, key: &Arc<[u8]>) -> KeyValue {
         KeyValue {
             key: Arc::clone(key),
-            value: Arc::clone(self.value),
+            value: self.value.clone(),
             create_revision: self.create_revision,
             mod_revision: self.mod_revision,
             version: self.version,
@@ -86,8 +91,8 @@ pub(crate) struct Keyspace {
     shadowed: u64,
     /// Logical bytes: what the quota counts.
     pub(crate) bytes: u64,
-    /// The one value of all deletions, and of all puts without one.
-    empty: Arc<[u8]>,
+    /// Where the values of new records go.
+    pub(crate) chunk: ValueChunk,
 }
 
 impl Keyspace {
@@ -99,7 +104,7 @@ impl Keyspace {
             compacted: -1,
             shadowed: 0,
             bytes: 0,
-            empty: Arc::from(&[][..]),
+            chunk: ValueChunk::default(),
         }
     }
 
@@ -149,16 +154,11 @@ impl Keyspace {
         self.at(state, revision).map(|found| found.key_value(key))
     }
 
-    /// A value as it is stored; all empty ones are one.
-    pub(crate) fn share(&self, value: &[u8]) -> Arc<[u8]> {
-        if value.is_empty() { Arc::clone(&self.empty) } else { Arc::from(value) }
-    }
-
     /// Writes a key; the caller keeps `revision` and `sub` rising.
     pub(crate) fn put(
         &mut self,
         key: &[u8],
-        value: Arc<[u8]>,
+        value: Value,
         lease: LeaseId,
         revision: i64,
         sub: u32,
@@ -180,7 +180,7 @@ impl Keyspace {
     pub(crate) fn delete(&mut self, key: Arc<[u8]>, revision: i64, sub: u32) -> Record {
         let record = Record {
             key,
-            value: Arc::clone(&self.empty),
+            value: Value::default(),
             mod_revision: revision,
             create_revision: 0,
             version: 0,
@@ -224,16 +224,23 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Works off at most that many records below the compacted revision; answers whether any are left.
+    /// Works off at most that many records below the compacted revision, fewer where values have to be copied
+    /// out of their chunk; answers whether any are left.
     ///
     /// Records *at* the compacted revision stay: a watch from there must see them, deletions too. They make
     /// their keys' bases redundant, which is the sweep's second half.
     pub(crate) fn sweep(&mut self, count_max: usize) -> bool {
-        for _ in 0..count_max {
+        if !self.is_sweep_due() {
+            return false;
+        }
+        let shadow_end = self.history.first_at(self.compacted + 1);
+        let mut left = count_max;
+        while left > 0 {
+            left -= 1;
             let first = self.history.first();
             if self.history.get(first).is_some_and(|record| record.mod_revision < self.compacted) {
                 let record = self.history.pop().expect("it was just seen");
-                self.settle(first, record);
+                left = left.saturating_sub(self.settle(first, record, shadow_end) / COPY_BYTES);
             } else if !self.shadow_next() {
                 return false;
             }
@@ -248,8 +255,10 @@ impl Keyspace {
             || self.shadow_target().is_some()
     }
 
-    /// Makes a swept record its key's base.
-    fn settle(&mut self, sequence: u64, record: Record) {
+    /// Makes a swept record its key's base, and answers how many bytes were copied for that. A state that this
+    /// very sweep still replaces or shadows, because its key has a newer record before `shadow_end`, may
+    /// stay where it is: once the sweep is through, no base holds a chunk.
+    fn settle(&mut self, sequence: u64, record: Record, shadow_end: u64) -> usize {
         let state = self.keys.get_mut(&record.key).expect("a key stays as long as history speaks of it");
         self.bytes -= RECORD_BYTES;
         if let Some(old) = state.base.take() {
@@ -263,9 +272,13 @@ impl Keyspace {
                 self.bytes -= KEY_BYTES + u64_of(record.key.len());
                 self.keys.remove(&record.key);
             }
-            return;
+            return 0;
         }
-        state.base = record.version();
+        let mut base = record.version().expect("it is no deletion");
+        let is_passing = state.head.is_some_and(|head| head.get() < shadow_end);
+        let copied = if is_passing { 0 } else { base.value.leave_chunk() };
+        state.base = Some(base);
+        copied
     }
 
     /// The next record at the compacted revision whose key's base was not looked at yet.

@@ -263,7 +263,11 @@ mod tests {
             kv: key_value("a", &vec![9; usize::try_from(revision).unwrap()], revision),
             prev_kv,
         };
-        let gone = KeyValue { value: [].into(), create_revision: 0, ..key_value("b", b"", 300) };
+        let gone = KeyValue {
+            value: quorate_store::Value::default(),
+            create_revision: 0,
+            ..key_value("b", b"", 300)
+        };
         vec![
             put(2, None),
             put(300, Some(key_value("a", b"", 2))),

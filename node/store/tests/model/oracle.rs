@@ -4,7 +4,7 @@
 use quorate_store::{
     Alarm, AlarmKind, Command, Compare, CompareOperator, CompareTarget, DeleteRange, Event, EventKind,
     KeyRange, KeyValue, Outcome, Put, RangeOutcome, RangeRequest, SortOrder, SortTarget, StoreError, Txn,
-    TxnOperation,
+    TxnOperation, Value,
 };
 use quorate_types::{LeaseId, limits};
 use std::cmp::Ordering;
@@ -119,7 +119,7 @@ impl Oracle {
             kvs.truncate(limit);
         }
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = [].into());
+            kvs.iter_mut().for_each(|kv| kv.value = Value::default());
         }
         Ok(RangeOutcome { kvs, more, count })
     }
@@ -227,7 +227,7 @@ impl Oracle {
         let revision = self.revision + 1;
         let kv = KeyValue {
             key: kv.key.clone(),
-            value: [].into(),
+            value: Value::default(),
             create_revision: 0,
             mod_revision: revision,
             version: 0,
