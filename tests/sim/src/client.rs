@@ -35,7 +35,8 @@ struct Asked {
     key: u64,
     op: Op,
     began: Nanos,
-    clock_began: Nanos,
+    /// What the board's clock showed after the turn that took it up.
+    taken_at: Option<Nanos>,
     term: Term,
     had_leader: bool,
     slot: Slot,
@@ -99,8 +100,7 @@ impl World {
         let now = self.now;
         let (key, op) = self.choose(number);
         let value_bytes = self.profile.value_bytes;
-        let board = &mut self.boards[slot.0];
-        let clock_began = board.clock.read(now);
+        let board = &self.boards[slot.0];
         let life = board.life;
         let Some(process) = &board.process else { return };
         let (inbound, reply) = match words::request(key, &op, value_bytes) {
@@ -120,7 +120,7 @@ impl World {
         let patience = if rng.per_mille(100) { rng.between(300, 3_000) * MS } else { 60 * SECOND };
         let gives_up_at = now + patience;
         let asked =
-            Asked { key, op, began: now, clock_began, term, had_leader, slot, life, gives_up_at, reply };
+            Asked { key, op, began: now, taken_at: None, term, had_leader, slot, life, gives_up_at, reply };
         if is_taken {
             self.clients[number].asked = Some(asked);
             self.wake_soon(slot);
@@ -169,7 +169,8 @@ impl World {
             Heard::Nothing if now >= asked.gives_up_at => Outcome::Unknown,
             Heard::Nothing => {
                 let board = &self.boards[slot.0];
-                let waited = board.clock.shown_at(now).saturating_sub(asked.clock_began);
+                let shown = board.clock.shown_at(now);
+                let waited = shown - *asked.taken_at.get_or_insert(shown);
                 if board.life == asked.life && board.is_running() && waited > ANSWERED_WITHIN {
                     let line = format!(
                         "{slot} has not answered for {} ms: {:?} of key {}",

@@ -40,6 +40,8 @@ struct Asked {
     /// What every board's clock showed when it was asked.
     clocks: Vec<Nanos>,
     began: Nanos,
+    /// What the board's clock showed after the turn that took it up.
+    taken_at: Option<Nanos>,
     reply: Replies,
 }
 
@@ -131,7 +133,7 @@ impl World {
         let (life, term) = (board.life, process.observed.term);
         let is_taken = process.inbox.offer(inbound).is_ok();
         if is_taken {
-            actor.asked = Some(Asked { slot, life, id, term, clocks, began: self.now, reply });
+            actor.asked = Some(Asked { slot, life, id, term, clocks, began: self.now, taken_at: None, reply });
             self.wake_soon(slot);
         } else {
             self.queue.push(self.now + 500 * MS, Event::Lease(number));
@@ -148,7 +150,8 @@ impl World {
             let heard = asked.look();
             if matches!(heard, Heard::Nothing) {
                 let board = &self.boards[slot.0];
-                let waited = board.clock.shown_at(self.now).saturating_sub(asked.clocks[slot.0]);
+                let shown = board.clock.shown_at(self.now);
+                let waited = shown - *asked.taken_at.get_or_insert(shown);
                 if board.life == asked.life && board.is_running() && waited > 8 * SECOND {
                     let since = asked.began / MS;
                     self.fail(format!("{slot} has not answered a client of leases since {since} ms"));

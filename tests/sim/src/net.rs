@@ -91,7 +91,7 @@ impl World {
 
     /// Whether a connection between the two would carry anything: it needs both ways, and both ends.
     pub(crate) fn is_passable(&self, source: Slot, target: Slot) -> bool {
-        let is_there = |slot: Slot| self.boards[slot.0].process.is_some();
+        let is_there = |slot: Slot| self.boards[slot.0].is_running();
         !self.net.cuts.contains(&(source, target))
             && !self.net.cuts.contains(&(target, source))
             && is_there(source)
@@ -144,7 +144,7 @@ impl World {
         if let Some(until) = board.held_until(self.now) {
             return self.queue.push(until, Event::Message { from, source, to, message });
         }
-        let Some(process) = &board.process else { return };
+        let Some(process) = board.process.as_ref().filter(|_| board.is_running()) else { return };
         let is_known = process.outbox.knows(from);
         if self.story.tells_messages {
             let heard = if is_known { "" } else { " (a stranger)" };
@@ -153,7 +153,11 @@ impl World {
         let Some(process) = &self.boards[target.0].process else { return };
         if !is_known {
             let version = process.outbox.roster_version();
-            return self.refuse_stranger(source, target, version);
+            // An answer to a node that is gone reaches nobody.
+            if self.boards[source.0].node == Some(from) {
+                self.refuse_stranger(source, target, version);
+            }
+            return;
         }
         let _is_heard: bool = process.inbox.hear(Inbound::Peer { from, message });
         self.wake_soon(target);
@@ -202,6 +206,9 @@ impl World {
         }
         let mut is_heard = false;
         while let Some((_, forward)) = stream.waiting.pop_front_if(|(due, _)| *due <= self.now) {
+            if self.story.tells_messages {
+                self.story.tell(self.now, &format!("{source} to {target}: {forward:?}"));
+            }
             is_heard |= receiver.inbox.hear(Inbound::Forward { from, forward });
         }
         if is_heard {
@@ -244,6 +251,9 @@ impl World {
         let was_up = stream.is_up;
         *stream = Stream { is_up: is_open && is_known && is_wanted, ..Stream::default() };
         let is_up = stream.is_up;
+        if is_up != was_up && self.story.tells_messages {
+            self.story.tell(self.now, &format!("the link from {source} to {target} is up: {is_up}"));
+        }
         if is_up || was_up {
             process.outbox.set_up(node, is_up);
             process.tell(Inbound::Reachable { peer: node, is_up });

@@ -125,7 +125,7 @@ impl World {
                 self.kill(slot, "ends: its card failed");
                 self.start_later(slot, 100 * MS, 3 * SECOND);
             }
-            DriverEnd::BadData => self.ended_by_bad_data(slot),
+            DriverEnd::BadData | DriverEnd::OlderCopy(_) => self.ended_by_bad_data(slot),
         }
     }
 

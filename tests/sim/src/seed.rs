@@ -19,6 +19,9 @@ const RECOVERED_WITHIN: Nanos = 60 * SECOND;
 /// Every lease nobody keeps alive has ended by then: the longest time, and what a change of leaders adds.
 const LEASES_OVER_WITHIN: Nanos = 25 * SECOND;
 
+/// Every watcher has been told everything by then: the slowest looks twice a second, and may have to move first.
+const WATCHERS_WITHIN: Nanos = 20 * SECOND;
+
 /// How a seed went.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -183,7 +186,8 @@ impl World {
             }
             if self.now - began > RECOVERED_WITHIN {
                 let words = self.what_is_missing();
-                self.fail(format!("no recovery within {} s: {words}", RECOVERED_WITHIN / SECOND));
+                let served: Vec<_> = asked.iter().map(|(slot, written)| (slot.0, written.is_done())).collect();
+                self.fail(format!("no recovery within {} s: served {served:?}, {words}", RECOVERED_WITHIN / SECOND));
             }
         }
         let recovery = self.now - began;
@@ -196,10 +200,14 @@ impl World {
                 self.fail(format!("{standing} leases live on that nobody keeps alive"));
             }
         }
-        let silence = self.now + 2 * SECOND;
-        self.run_until(silence);
-        if let Some(words) = self.watchers_behind() {
-            self.fail(words);
+        let deadline = self.now + WATCHERS_WITHIN;
+        while self.broken.is_none()
+            && let Some(words) = self.watchers_behind()
+        {
+            self.run_until(self.now + 500 * MS);
+            if self.now > deadline {
+                self.fail(words);
+            }
         }
         self.compare_logs();
         recovery
@@ -268,8 +276,9 @@ impl World {
             let board = &self.boards[slot.0];
             match &board.process {
                 Some(process) => format!(
-                    "{slot} {:?}: term {} leads {} leader {:?} committed {} applied {} last {} members v{}; ",
+                    "{slot} {:?}{}: term {} leads {} leader {:?} committed {} applied {} last {} members v{}; ",
                     board.state,
+                    if process.observed.is_removed { " removed" } else { "" },
                     process.observed.term,
                     process.observed.leads,
                     process.observed.leader,

@@ -50,13 +50,21 @@ impl World {
         }
         self.hear_watcher(number);
         self.give_credit(number);
-        if !self.faults.is_over && self.watchers[number].rng.per_mille(10) {
+        // A client that asks for a leader (`hasleader`) is sent away where there is none for long.
+        let has_leader = self.watchers[number].stream.as_ref().is_none_or(|stream| self.has_leader(stream.slot));
+        let is_sent_away = !has_leader && self.watchers[number].rng.per_mille(100);
+        let moves_on = !self.faults.is_over && self.watchers[number].rng.per_mille(10);
+        if is_sent_away || moves_on {
             self.close_stream(number);
         }
     }
 
+    fn has_leader(&self, slot: Slot) -> bool {
+        self.boards[slot.0].process.as_ref().is_some_and(|process| process.observed.leader.is_some())
+    }
+
     fn open_stream(&mut self, number: usize) {
-        let running = self.running();
+        let running: Vec<Slot> = self.running().into_iter().filter(|slot| self.has_leader(*slot)).collect();
         let keys = self.profile.keys;
         let watcher = &mut self.watchers[number];
         let Some(slot) = watcher.rng.pick(&running).copied() else { return };

@@ -190,10 +190,13 @@ impl World {
         let now = self.now;
         let board = &mut self.boards[slot.0];
         let Some(process) = board.process.as_mut() else { return };
-        if board.life != life || process.wake_at != now || board.state != crate::board::State::Running {
+        if board.life != life || process.wake_at != now {
             return;
         }
         process.wake_at = Nanos::MAX;
+        if board.state != crate::board::State::Running {
+            return;
+        }
         if let Some(until) = board.held_until(now) {
             return self.wake_at(slot, until);
         }
