@@ -189,7 +189,7 @@ impl Cluster {
         }));
         say(format_args!("\n{}\n", align(&rows).join("\n")))?;
         let endpoints: Vec<String> = self.nodes.iter().map(|node| node.plan.client().to_string()).collect();
-        say(format_args!("  export ETCDCTL_API=3 ETCDCTL_ENDPOINTS={}\n", endpoints.join(",")))?;
+        say(format_args!("export ETCDCTL_API=3\nexport ETCDCTL_ENDPOINTS={}\n", endpoints.join(",")))?;
         if let Some(node) = self.nodes.first() {
             say(format_args!("Kill one: kill -9 {}", node.id()))?;
         }

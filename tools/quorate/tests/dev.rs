@@ -192,7 +192,7 @@ fn a_cluster_is_started_told_of_stopped_and_started_again() {
     for part in [
         "n2 joins\nn3 joins\nn4 joins\n",
         "3 voters: 1 may fail.",
-        "export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=127.0.0.1:",
+        "export ETCDCTL_ENDPOINTS=127.0.0.1:",
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
