@@ -8,6 +8,7 @@ mod apply;
 mod ask;
 mod export;
 mod follow;
+mod give_back;
 mod image;
 mod install;
 mod join;
@@ -32,6 +33,7 @@ use crate::wal_worker::WalRequest;
 use answer::Answerer;
 use ask::Asks;
 use core::time::Duration;
+use give_back::GiveBack;
 use join::Joins;
 use member::Changing;
 use quorate_api::{Answer, ReadOutcome, Refusal};
@@ -106,8 +108,7 @@ pub struct Work {
     is_raising_alarm: bool,
     /// Compactions in force whose space is not yet free.
     sweeping: Vec<(OutcomeReply, Answer<Outcome>)>,
-    /// Bytes freed since memory was last given back.
-    bytes_swept: u64,
+    give_back: GiveBack,
     /// Leases whose expiry is in the log: their keep-alives wait for it (protocol.md rule 16).
     expiring: BTreeMap<LeaseId, Vec<Answerer>>,
     changing: Option<Changing>,
@@ -141,7 +142,7 @@ impl Default for Work {
             growth_unapplied: 0,
             is_raising_alarm: false,
             sweeping: Vec::new(),
-            bytes_swept: 0,
+            give_back: GiveBack::default(),
             expiring: BTreeMap::new(),
             changing: None,
             joins: Joins::default(),

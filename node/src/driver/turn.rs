@@ -13,9 +13,6 @@ use quorate_store::LeaseClock;
 use quorate_types::limits::{SWEEP_REVISION_COUNT, WATCH_CATCH_UP_EVENT_COUNT};
 use quorate_watch::StreamId;
 
-/// Bytes freed by sweeps that are worth a walk over the heap.
-const GIVE_BACK_BYTES_MIN: u64 = 8 * 1024 * 1024;
-
 /// etcd's default interval of progress notifications.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
@@ -237,14 +234,15 @@ impl Driver {
     pub(super) fn sweep_slice(&mut self, count_max: usize) -> bool {
         let before = self.store.bytes_total();
         let more = self.store.sweep(count_max);
-        self.work.bytes_swept += before.saturating_sub(self.store.bytes_total());
+        let freed = before.saturating_sub(self.store.bytes_total());
+        // An export may hold the sweep: then it has stopped, and is not through.
+        let is_through = !self.store.is_sweep_due();
+        if self.work.give_back.freed(freed, is_through, self.clock.now()) {
+            drop(self.background.send(Job::GiveBackMemory));
+        }
         if !more {
             for (reply, answer) in self.work.sweeping.drain(..) {
                 reply.send(Ok(answer));
-            }
-            if self.work.bytes_swept >= GIVE_BACK_BYTES_MIN {
-                self.work.bytes_swept = 0;
-                drop(self.background.send(Job::GiveBackMemory));
             }
         }
         more
@@ -262,6 +260,9 @@ impl Driver {
             // Keep-alives may have come in time and wait in a buffer: every lease has its full time again. It may
             // live longer than promised, never shorter.
             self.work.leases.renew_all(self.clock.cluster_time());
+        }
+        if self.work.give_back.is_due_later(now) {
+            drop(self.background.send(Job::GiveBackMemory));
         }
         self.expire_leases();
         if self.core.role() == Role::Leader {
