@@ -86,6 +86,22 @@ fn a_value_put_again_holds_the_newest_chunk_only() {
 }
 
 #[test]
+fn a_value_that_only_the_newest_revision_replaces_outlives_its_chunk() {
+    let mut store = filled();
+    let before = values(&store);
+    let piece = oldest(&store, 0);
+    // Written at the beginning and now: compaction one behind keeps both states.
+    apply(&mut store, Command::Put(Put { key: key(98), value: b"new".to_vec(), ..Put::default() }));
+    let revision = store.revision().0 - 1;
+    compact(&mut store, revision, 100);
+    let then = RangeRequest { revision, ..RangeRequest::all(KeyRange::From(vec![0])) };
+    let outcome = store.range(&then).expect("it is the compacted revision");
+    assert!(outcome.kvs.iter().map(|kv| &*kv.value).eq(before.iter().map(|value| &**value)));
+    drop(before);
+    assert!(piece.is_unique(), "the state before the newest revision holds the chunk");
+}
+
+#[test]
 fn history_from_an_image_lies_in_chunks_too() {
     let mut store = filled();
     compact(&mut store, 1_000, 100);
