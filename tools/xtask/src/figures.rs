@@ -1,10 +1,15 @@
 //! The README's figures: quorated beside real etcd, in one run. Each store runs alone, on a fresh card of the
 //! same model and seed; everything that is started is ended, also after a failure.
 
+mod card;
+mod cluster;
+mod metrics;
 mod process;
 mod rows;
+mod sides;
 mod stage;
 mod table;
+mod three;
 
 use anyhow::{Context, Result, bail};
 use rows::ROWS;
@@ -70,12 +75,17 @@ impl Plan {
 pub(crate) fn run(root: &Path, plan: &Plan) -> Result<bool> {
     if plan.list {
         for row in ROWS {
-            println!("{:<10} {}", row.name, row.what);
+            println!("{:<12} {}", row.name, row.what);
         }
         return Ok(true);
     }
     let etcd = plan.etcd.then(find_etcd).transpose()?;
-    let stage = Stage::open(&target_folder(root).join("release"), etcd, plan.seed, plan.quick)?;
+    let ours = |variable, name: &str| {
+        std::env::var_os(variable)
+            .map_or_else(|| target_folder(root).join("release").join(name), PathBuf::from)
+    };
+    let (quorated, quorate) = (ours("QUORATED", "quorated"), ours("QUORATE", "quorate"));
+    let stage = Stage::open([&quorated, &quorate], etcd, plan.seed, plan.quick)?;
     let scene = scene(&stage)?;
     let (mut measured, mut failed) = (Vec::new(), Vec::new());
     for row in plan.chosen() {

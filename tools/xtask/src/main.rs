@@ -2,11 +2,12 @@
 //!
 //! `tidy` is code about code: what house rules say and no compiler checks. `ci` is what CI runs, step by
 //! step. `golden` rewrites what tests print and compare, after a change that was meant. `figures` measures the
-//! README's table.
+//! README's table. `sim` runs the simulator.
 
 mod ci;
 mod figures;
 mod golden;
+mod sim;
 mod tidy;
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +24,12 @@ usage: cargo xtask <command>
       --keep-going         go on after a step that failed; still exits 1
       --no-skip            a step that cannot run here counts as failed
   golden                   rewrite tests/golden and generated code (read the diff before you commit it)
+  sim [options]            the whole cluster simulated, from seeds
+      --seed N             tell the story of one seed; with --verbose what its nodes say, with --messages all
+      --seeds A..B         run those; with --all each situation must be reached
+      --hours H            run on with new seeds until one fails
   figures [options] [ROW…] measure the README's table, quorated beside etcd, on simulated cards (Linux, root)
+                           our programs: as cargo built them for release, or what QUORATED and QUORATE name
       --list               print the rows and what each is for
       --vs etcd            beside etcd: /usr/bin/etcd, or what ETCD names (the default)
       --no-etcd            quorated alone
@@ -56,6 +62,9 @@ fn run() -> Result<ExitCode> {
         Some((command, rest)) if command == "figures" => {
             let plan = figures::Plan::parse(rest)?;
             Ok(if figures::run(&root, &plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some((command, rest)) if command == "sim" => {
+            Ok(if sim::run(&root, rest)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Some((command, [])) if command == "golden" => {
             Ok(if golden::rewrite(&root)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })

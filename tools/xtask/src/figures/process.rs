@@ -14,8 +14,9 @@ pub(super) struct Running {
     child: Child,
     name: String,
     log: PathBuf,
-    /// Says to a later run which process an interrupted one left behind.
-    pid_file: PathBuf,
+    /// Says to a later run which process an interrupted one left behind; gone once it has ended, as the next
+    /// process of that name writes its own there.
+    pid_file: Option<PathBuf>,
 }
 
 impl Running {
@@ -30,8 +31,9 @@ impl Running {
             .stderr(output)
             .spawn()
             .with_context(|| format!("{} does not start", command.get_program().display()))?;
-        let running = Running { child, name: name.to_owned(), log, pid_file };
-        fs::write(&running.pid_file, running.child.id().to_string())?;
+        // Held first: if its number cannot be written, it is killed on the way out.
+        let running = Running { child, name: name.to_owned(), log, pid_file: Some(pid_file.clone()) };
+        fs::write(&pid_file, running.child.id().to_string())?;
         Ok(running)
     }
 
@@ -52,6 +54,7 @@ impl Running {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
+                self.forget();
                 return Ok(status);
             }
             if begun.elapsed() > limit {
@@ -73,9 +76,27 @@ impl Running {
 
     /// SIGKILL, and waits for the end.
     pub(super) fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
+        self.strike()?;
         self.child.wait()?;
+        self.forget();
         Ok(())
+    }
+
+    /// SIGKILL without waiting, so that several fall at once.
+    pub(super) fn strike(&mut self) -> Result<()> {
+        Ok(self.child.kill()?)
+    }
+
+    /// What it has printed so far.
+    pub(super) fn output(&self) -> Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
+    }
+
+    fn forget(&mut self) {
+        if let Some(path) = self.pid_file.take() {
+            // Gone already is as good.
+            drop(fs::remove_file(path));
+        }
     }
 }
 
@@ -83,20 +104,29 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Gone already is as good.
         drop(self.kill());
-        drop(fs::remove_file(&self.pid_file));
+        self.forget();
     }
 }
 
 /// Runs a program to its end; what it printed. A code other than zero is an error with its last words.
 pub(super) fn run(command: &mut Command, folder: &Path, limit: Duration) -> Result<String> {
-    let mut running = Running::start(command, "step", folder)?;
-    let log = running.log.clone();
+    run_as(command, "step", folder, limit)
+}
+
+/// The same under a name of its own, for programs that run at the same time.
+pub(super) fn run_as(command: &mut Command, name: &str, folder: &Path, limit: Duration) -> Result<String> {
+    let mut running = Running::start(command, name, folder)?;
     let status = running.wait(limit)?;
     if !status.success() {
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
-        bail!("{} {}: {status}: {}", command.get_program().display(), words.join(" "), last_words(&log));
+        bail!(
+            "{} {}: {status}: {}",
+            command.get_program().display(),
+            words.join(" "),
+            last_words(&running.log)
+        );
     }
-    fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))
+    running.output()
 }
 
 fn last_words(log: &Path) -> String {
@@ -105,9 +135,11 @@ fn last_words(log: &Path) -> String {
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }
 
-/// Kills what an interrupted run left in its folder: only processes whose command line names that folder, as a
-/// process number alone may be somebody else's by now.
+/// Kills what an interrupted run left in its folder: only processes whose command line names a folder of that
+/// run, as a process number alone may be somebody else's by now.
 pub(super) fn kill_left_behind(folder: &Path) -> Result<()> {
+    // By name: data may lie in a folder of the same name elsewhere.
+    let mark = format!("{}/", folder.file_name().context("a run's folder has a name")?.to_string_lossy());
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "pid") {
@@ -115,7 +147,7 @@ pub(super) fn kill_left_behind(folder: &Path) -> Result<()> {
         }
         let pid = fs::read_to_string(&path)?;
         let line = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
-        if line.contains(&*folder.to_string_lossy()) {
+        if line.contains(&mark) {
             Command::new("kill").args(["-KILL", pid.trim()]).status()?;
         }
     }
@@ -134,6 +166,22 @@ fn parse_resident(status: &str) -> Option<f64> {
     Some(kib * 1_024.0)
 }
 
+/// Processor time that a process has taken so far, in seconds of one core.
+pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_cpu(&stat).with_context(|| format!("no processor time of process {pid}"))
+}
+
+fn parse_cpu(stat: &str) -> Option<f64> {
+    // USER_HZ: what the kernel tells everybody, whatever its own tick is.
+    const TICKS_A_SECOND: f64 = 100.0;
+    // A name may hold anything, also spaces and parentheses: fields count from behind the last one.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / TICKS_A_SECOND)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +191,29 @@ mod tests {
         assert_eq!(parse_resident("VmPeak:\t 9 kB\nVmRSS:\t   20 kB\n"), Some(20_480.0));
         assert_eq!(parse_resident("VmPeak:\t 9 kB\n"), None);
         assert!(resident_bytes(std::process::id()).unwrap() > 0.0);
+    }
+
+    #[test]
+    fn processor_time_is_read_whatever_the_name() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 500 0 0 0 150 25 9 9 20 0 4 0 100 1000 200";
+        assert_eq!(parse_cpu(stat), Some(1.75));
+        assert_eq!(parse_cpu("7 (a) S 1"), None);
+        assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+    }
+
+    #[test]
+    fn the_next_of_a_name_keeps_its_number_when_the_last_goes() {
+        let folder = std::env::temp_dir().join(format!("xtask-names-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let start = || Running::start(Command::new("sleep").arg("1000"), "one", &folder).unwrap();
+        let mut running = start();
+        running.kill().unwrap();
+        running = start();
+        let number = fs::read_to_string(folder.join("one.pid")).unwrap();
+        assert_eq!(number, running.pid().to_string());
+        drop(running);
+        assert!(!folder.join("one.pid").exists());
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

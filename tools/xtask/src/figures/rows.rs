@@ -1,9 +1,11 @@
 //! The rows: what is done to each store, and what is noted down.
 
-use super::stage::{Card, Kind, Stage, Store};
+use super::card::Card;
+use super::sides::{LOAD_LIMIT, Outcome, Seen, median, number, seen, side_by_side, speed};
+use super::stage::{Kind, Stage, Store};
 use super::table::{Figure, Unit};
+use super::three;
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -16,12 +18,6 @@ pub(super) struct Row {
     pub(super) run: fn(&Stage) -> Result<Outcome>,
 }
 
-/// A row's figures, and in one line what was done.
-pub(super) struct Outcome {
-    pub(super) did: String,
-    pub(super) figures: Vec<Figure>,
-}
-
 pub(super) const ROWS: &[Row] = &[
     Row { name: "put1", what: "one client on an ordinary card", run: put1 },
     Row { name: "put64", what: "64 clients on an ordinary card", run: put64 },
@@ -31,58 +27,24 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "kube", what: "resident memory, 50 MB of objects and 64 watch streams", run: kube },
     Row { name: "start", what: "start-up time with 100,000 keys", run: start },
     Row { name: "overwrite", what: "bytes written per byte of payload, compacted", run: overwrite },
+    Row { name: "three", what: "64 clients on three members, free storage", run: three::load },
+    Row {
+        name: "three-memory",
+        what: "resident memory of three members after that load",
+        run: three::memory,
+    },
+    Row {
+        name: "three-idle",
+        what: "processor and memory of three members that do nothing",
+        run: three::idle,
+    },
+    Row { name: "three-kill", what: "time without a write when the leader is killed", run: three::kill },
+    Row { name: "three-power", what: "site power-on of three members to the first write", run: three::power },
     Row { name: "size", what: "bytes of the programs", run: size },
 ];
 
 /// The card that died, and what it had been written by then.
 const CARD_LIFE_GIGABYTES: f64 = 823.0;
-/// No load here is longer.
-const LOAD_LIMIT: Duration = Duration::from_secs(900);
-
-/// One figure of one store, before both stand side by side.
-type Seen = (String, Unit, f64);
-
-/// Measures each store alone, one after the other, and sets the figures side by side.
-fn side_by_side(stage: &Stage, measure: impl Fn(Kind) -> Result<Vec<Seen>>) -> Result<Vec<Figure>> {
-    let mut figures: Vec<Figure> = Vec::new();
-    for &kind in stage.kinds() {
-        for (what, unit, value) in measure(kind).with_context(|| format!("{kind:?}"))? {
-            let known = figures.iter_mut().find(|figure| figure.what == what);
-            match (known, kind) {
-                (Some(figure), Kind::Quorate) => figure.quorate = Some(value),
-                (Some(figure), Kind::Etcd) => figure.etcd = Some(value),
-                (None, Kind::Quorate) => {
-                    figures.push(Figure { what, unit, quorate: Some(value), etcd: None, compared: true });
-                }
-                (None, Kind::Etcd) => {
-                    figures.push(Figure { what, unit, quorate: None, etcd: Some(value), compared: true });
-                }
-            }
-        }
-    }
-    Ok(figures)
-}
-
-/// A figure of a report, found by its JSON pointer.
-fn number(report: &Value, pointer: &str) -> Result<f64> {
-    report.pointer(pointer).and_then(Value::as_f64).with_context(|| format!("no {pointer} in {report}"))
-}
-
-fn seen(what: &str, unit: Unit, value: f64) -> Seen {
-    (what.to_owned(), unit, value)
-}
-
-/// Puts a second and their latencies; a load that lost a put is no measurement.
-fn speed(report: &Value) -> Result<Vec<Seen>> {
-    let failed = number(report, "/failed")?;
-    ensure!(failed == 0.0, "{failed} puts failed: {}", report["errors"]);
-    Ok(vec![
-        seen("puts", Unit::PerSecond, number(report, "/per_second")?),
-        seen("p50", Unit::Milliseconds, number(report, "/latency/p50_ms")?),
-        seen("p99", Unit::Milliseconds, number(report, "/latency/p99_ms")?),
-    ])
-}
-
 /// A closed loop of 256-byte values on an ordinary card, once the store has settled and been warmed up.
 fn put_on_card(stage: &Stage, kind: Kind, clients: &str, seconds: &str) -> Result<Vec<Seen>> {
     // Free until the store has settled: that is waited for, not measured.
@@ -296,11 +258,6 @@ fn start(stage: &Stage) -> Result<Outcome> {
     Ok(Outcome { did, figures })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn overwrite(stage: &Stage) -> Result<Outcome> {
     // 400 MiB, or a fifth of it.
     let total = stage.pick("102400", "20480");
@@ -395,30 +352,12 @@ fn size(stage: &Stage) -> Result<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn names_are_words_and_unique() {
         for (at, row) in ROWS.iter().enumerate() {
-            assert!(row.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
+            assert!(row.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             assert!(ROWS[at + 1..].iter().all(|other| other.name != row.name));
         }
-    }
-
-    #[test]
-    fn a_load_that_lost_puts_is_no_figure() {
-        let latency = json!({ "p50_ms": 1.5, "p99_ms": 2.0 });
-        let good = json!({ "failed": 0, "per_second": 10.5, "latency": latency });
-        assert_eq!(speed(&good).unwrap()[0], seen("puts", Unit::PerSecond, 10.5));
-        let bad =
-            json!({ "failed": 2, "errors": { "Unavailable": 2 }, "per_second": 10.5, "latency": latency });
-        assert!(speed(&bad).unwrap_err().to_string().contains("Unavailable"));
-        assert!(speed(&json!({ "failed": 0 })).unwrap_err().to_string().contains("per_second"));
-    }
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert!(median(Vec::new()).is_nan());
     }
 }

@@ -1,23 +1,23 @@
 //! The stage: a folder of its own, simulated cards, and one store at a time on one of them.
 
+use super::card::CARD_LIMIT;
+use super::metrics;
 use super::process::{self, Running};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What every folder of a run is called, before its process number.
+/// What every folder of a run is called, before its process number; on disk and in memory.
 const FOLDER_PREFIX: &str = "quorate-figures-";
 /// Longest wait for a store to answer its first get; a card that is busy zeroing slows it down.
-const START_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
+/// Storage that costs nothing: what lies there is in memory.
+const MEMORY: &str = "/dev/shm";
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-const CARD_LIMIT: Duration = Duration::from_secs(150);
-/// The background zeroing of a new node's log on an ordinary card.
-const SETTLE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) enum Kind {
 /// Programs and a folder; everything in the folder ends with this.
 pub(super) struct Stage {
     folder: PathBuf,
+    /// Of the same name, in memory.
+    memory: PathBuf,
     quorated: PathBuf,
     quorate: PathBuf,
     etcd: Option<PathBuf>,
@@ -38,15 +40,16 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Copies our programs into the new folder, so that a build in the meantime changes nothing.
-    pub(super) fn open(programs: &Path, etcd: Option<PathBuf>, seed: u64, quick: bool) -> Result<Stage> {
+    pub(super) fn open(programs: [&Path; 2], etcd: Option<PathBuf>, seed: u64, quick: bool) -> Result<Stage> {
         clear_left_behind()?;
-        let folder = std::env::temp_dir().join(format!("{FOLDER_PREFIX}{}", std::process::id()));
+        let name = format!("{FOLDER_PREFIX}{}", std::process::id());
+        let folder = std::env::temp_dir().join(&name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let (quorated, quorate) = (folder.join("quorated"), folder.join("quorate"));
-        let stage = Stage { folder, quorated, quorate, etcd, seed, quick };
-        for (name, copy) in [("quorated", &stage.quorated), ("quorate", &stage.quorate)] {
-            let program = programs.join(name);
-            fs::copy(&program, copy).with_context(|| {
+        let memory = Path::new(MEMORY).join(name);
+        let stage = Stage { folder, memory, quorated, quorate, etcd, seed, quick };
+        for (program, copy) in programs.into_iter().zip([&stage.quorated, &stage.quorate]) {
+            fs::copy(program, copy).with_context(|| {
                 format!("no {}: cargo build --release -p quorated -p quorate", program.display())
             })?;
         }
@@ -69,33 +72,53 @@ impl Stage {
     /// A new, empty folder on the machine's own disk.
     pub(super) fn plain_folder(&self) -> Result<PathBuf> {
         let data = self.folder.join("plain");
-        if data.exists() {
-            fs::remove_dir_all(&data)?;
-        }
-        fs::create_dir_all(&data)?;
+        clear(&data)?;
         Ok(data)
     }
 
-    fn run(&self, words: &[&str], limit: Duration) -> Result<String> {
-        process::run(Command::new(&self.quorate).args(words), &self.folder, limit)
+    /// A new, empty folder in memory.
+    pub(super) fn memory_folder(&self) -> Result<PathBuf> {
+        clear(&self.memory)?;
+        Ok(self.memory.clone())
     }
 
-    /// A fresh card of that model; the same seed gives every store the same card.
-    pub(super) fn card(&self, model: &str) -> Result<Card<'_>> {
-        let folder = self.folder.join("card");
+    /// Where logs go.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// `quorated`, with no arguments yet.
+    pub(super) fn quorated(&self) -> Command {
+        Command::new(&self.quorated)
+    }
+
+    /// `quorate`, likewise.
+    pub(super) fn quorate(&self) -> Command {
+        Command::new(&self.quorate)
+    }
+
+    /// `etcd`, likewise.
+    pub(super) fn etcd(&self) -> Result<Command> {
+        Ok(Command::new(self.etcd.as_ref().context("no etcd")?))
+    }
+
+    /// A report of `quorate bench WORDS… --json` on these endpoints.
+    pub(super) fn bench(&self, words: &[&str], endpoints: &str, limit: Duration) -> Result<Value> {
         let seed = self.seed.to_string();
-        let mut command = Command::new(&self.quorate);
-        command.args(["card", "start", "--size", "4GiB", "--model", model, "--seed", &seed, "--dir"]);
-        // Not in the background: so Ctrl-C ends the card as it ends us.
-        let running = Running::start(command.arg(&folder), "card", &self.folder)?;
-        let mut card = Card { stage: self, folder, running };
-        let begun = Instant::now();
-        while card.stats().is_err() {
-            card.running.check_alive().context("simulated cards need Linux, root, FUSE and loop devices")?;
-            ensure!(begun.elapsed() < CARD_LIMIT, "the card is not ready after {CARD_LIMIT:?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok(card)
+        let rest = ["--json", "--quiet", "--seed", &seed, "--endpoints", endpoints];
+        let text = self.run(&[&["bench"], words, &rest].concat(), limit)?;
+        serde_json::from_str(&text).with_context(|| format!("no report of the bench: {text}"))
+    }
+
+    /// The same, left running.
+    pub(super) fn bench_in_background(&self, words: &[&str], endpoints: &str) -> Result<Running> {
+        let mut command = self.quorate();
+        command.arg("bench").args(words).args(["--json", "--quiet", "--endpoints", endpoints]);
+        Running::start(&mut command, "bench", &self.folder)
+    }
+
+    pub(super) fn run(&self, words: &[&str], limit: Duration) -> Result<String> {
+        process::run(self.quorate().args(words), &self.folder, limit)
     }
 
     /// Starts a store in a folder and waits until it answers a get.
@@ -113,13 +136,13 @@ impl Stage {
         let peer = format!("http://127.0.0.1:{}", ports[1]);
         let mut command = match kind {
             Kind::Quorate => {
-                let mut command = Command::new(&self.quorated);
+                let mut command = self.quorated();
                 let listen = format!("127.0.0.1:{}", ports[0]);
                 command.args(["--new-cluster", "--log-level", "error", "--listen-client", &listen]);
                 command
             }
             Kind::Etcd => {
-                let mut command = Command::new(self.etcd.as_ref().context("no etcd")?);
+                let mut command = self.etcd()?;
                 command
                     .args(["--name", "n1", "--logger", "zap", "--log-level", "error"])
                     .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -134,8 +157,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            eprintln!("{} stays behind: {error}", self.folder.display());
+        for folder in [&self.folder, &self.memory] {
+            if let Err(error) = remove(folder) {
+                eprintln!("{} stays behind: {error}", folder.display());
+            }
         }
     }
 }
@@ -150,64 +175,36 @@ fn clear_left_behind() -> Result<()> {
             continue;
         }
         process::kill_left_behind(&path)?;
-        if path.join("card/card.json").exists() {
-            let mut stop = Command::new(path.join("quorate"));
-            process::run(stop.args(["card", "stop", "--dir"]).arg(path.join("card")), &path, CARD_LIMIT)?;
+        for card in ["card", "card1", "card2", "card3"].map(|card| path.join(card)) {
+            if card.join("card.json").exists() {
+                let mut stop = Command::new(path.join("quorate"));
+                process::run(stop.args(["card", "stop", "--dir"]).arg(card), &path, CARD_LIMIT)?;
+            }
         }
+        remove(&Path::new(MEMORY).join(&*name))?;
         fs::remove_dir_all(&path)?;
     }
     Ok(())
 }
 
+/// An empty folder where there may be one.
+fn clear(folder: &Path) -> Result<()> {
+    remove(folder)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(())
+}
+
 /// Two free ports of loopback, held together while they are drawn so that they differ.
-fn free_ports() -> Result<[u16; 2]> {
+pub(super) fn free_ports() -> Result<[u16; 2]> {
     let one = TcpListener::bind("127.0.0.1:0")?;
     let other = TcpListener::bind("127.0.0.1:0")?;
     Ok([one.local_addr()?.port(), other.local_addr()?.port()])
-}
-
-/// A card that is mounted; it ends with this.
-pub(super) struct Card<'a> {
-    stage: &'a Stage,
-    folder: PathBuf,
-    running: Running,
-}
-
-impl Card<'_> {
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    pub(super) fn mount(&self) -> PathBuf {
-        self.folder.join("mnt")
-    }
-
-    fn ctl(&self, words: &[&str]) -> Result<String> {
-        let folder = self.folder.to_string_lossy();
-        self.stage.run(&[&["card", "ctl", &folder], words].concat(), Duration::from_secs(30))
-    }
-
-    pub(super) fn set_model(&self, model: &str) -> Result<()> {
-        self.ctl(&["set", &format!("model={model}")]).map(drop)
-    }
-
-    /// The card's own counters.
-    pub(super) fn stats(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&self.ctl(&["stats", "--json"])?)?)
-    }
-}
-
-impl Drop for Card<'_> {
-    fn drop(&mut self) {
-        let folder = self.folder.to_string_lossy();
-        // Asked first: only the card itself can unmount what it mounted.
-        let stopped = self.stage.run(&["card", "stop", "--dir", &folder], CARD_LIMIT);
-        let ended = stopped.and_then(|_| self.running.wait(CARD_LIMIT));
-        if let Err(error) = ended {
-            eprintln!("the card in {folder}: {error:#}");
-        }
-        drop(fs::remove_dir_all(&self.folder));
-    }
 }
 
 /// A store that answers; it ends with this.
@@ -223,54 +220,31 @@ pub(super) struct Store<'a> {
 impl Store<'_> {
     /// `quorate bench WORDS… --json` against it; the report.
     pub(super) fn bench(&self, words: &[&str], limit: Duration) -> Result<Value> {
-        let endpoint = format!("127.0.0.1:{}", self.ports[0]);
-        let seed = self.stage.seed.to_string();
-        let rest = ["--json", "--quiet", "--seed", &seed, "--endpoints", &endpoint];
-        let text = self.stage.run(&[&["bench"], words, &rest].concat(), limit)?;
-        serde_json::from_str(&text).with_context(|| format!("no report of the bench: {text}"))
+        self.stage.bench(words, &self.endpoint(), limit)
     }
 
     /// The same, left running.
     pub(super) fn bench_in_background(&self, words: &[&str]) -> Result<Running> {
-        let endpoint = format!("127.0.0.1:{}", self.ports[0]);
-        let mut command = Command::new(&self.stage.quorate);
-        command.arg("bench").args(words).args(["--json", "--quiet", "--endpoints", &endpoint]);
-        Running::start(&mut command, "bench", &self.stage.folder)
+        self.stage.bench_in_background(words, &self.endpoint())
     }
 
-    /// Waits until a new node has prepared its log, so that the load alone is measured. etcd prepares as it goes
-    /// and gets a moment.
+    fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    /// Waits until a new node has prepared its log, so that the load alone is measured.
     pub(super) fn settle(&self) -> Result<()> {
-        const STILL: Duration = Duration::from_secs(5);
-        if self.kind == Kind::Etcd {
-            std::thread::sleep(STILL);
-            return Ok(());
-        }
-        let begun = Instant::now();
-        let (mut zeroed, mut since) = (self.zeroed_bytes()?, Instant::now());
-        while since.elapsed() < STILL {
-            ensure!(begun.elapsed() < SETTLE_LIMIT, "still zeroing after {SETTLE_LIMIT:?}");
-            std::thread::sleep(Duration::from_millis(250));
-            let now = self.zeroed_bytes()?;
-            if now > zeroed {
-                (zeroed, since) = (now, Instant::now());
-            }
-        }
-        Ok(())
+        metrics::settle(self.kind, || self.zeroed_bytes())
     }
 
     /// What a node wrote once to prepare its log, in bytes; etcd has no such thing.
     pub(super) fn zeroed_bytes(&self) -> Result<f64> {
-        match self.kind {
-            Kind::Quorate => self.metric("quorate_zeroed_bytes_total"),
-            Kind::Etcd => Ok(0.0),
-        }
+        metrics::zeroed_bytes(self.kind, self.ports[0])
     }
 
     /// One number of `/metrics`.
     pub(super) fn metric(&self, name: &str) -> Result<f64> {
-        let text = http_get(self.ports[0], "/metrics")?;
-        find_metric(&text, name).with_context(|| format!("no {name} in /metrics"))
+        metrics::metric(self.ports[0], name)
     }
 
     pub(super) fn resident_mebibytes(&self) -> Result<f64> {
@@ -311,29 +285,9 @@ impl Store<'_> {
     }
 }
 
-fn http_get(port: u16, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-fn find_metric(text: &str, name: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_metric_is_found_by_its_whole_name() {
-        let text = "# HELP a_total x\na_total_more 1\na_total 2.5\r\n";
-        assert_eq!(find_metric(text, "a_total"), Some(2.5));
-        assert_eq!(find_metric(text, "a"), None);
-    }
 
     #[test]
     fn ports_differ() {

@@ -13,6 +13,7 @@ pub(super) enum Unit {
     GigabytesADay,
     MillionsADay,
     Years,
+    Percent,
     Count,
     Times,
 }
@@ -28,6 +29,7 @@ impl Unit {
             Unit::GigabytesADay => "GB a day",
             Unit::MillionsADay => "million a day",
             Unit::Years => "years",
+            Unit::Percent => "%",
             Unit::Count | Unit::Times => "",
         }
     }
@@ -40,9 +42,12 @@ impl Unit {
             Unit::Milliseconds | Unit::Mebibytes if value >= 100.0 => grouped(value),
             Unit::PerSecond | Unit::Milliseconds | Unit::Mebibytes => format!("{value:.1}"),
             Unit::Times if value > 0.0 && value < 0.1 => format!("{value:.4}"),
-            Unit::Seconds | Unit::GigabytesADay | Unit::MillionsADay | Unit::Years | Unit::Times => {
-                format!("{value:.2}")
-            }
+            Unit::Seconds
+            | Unit::GigabytesADay
+            | Unit::MillionsADay
+            | Unit::Years
+            | Unit::Percent
+            | Unit::Times => format!("{value:.2}"),
         };
         match self {
             Unit::Count | Unit::Times => number,
@@ -53,7 +58,8 @@ impl Unit {
             | Unit::Mebibytes
             | Unit::GigabytesADay
             | Unit::MillionsADay
-            | Unit::Years => format!("{number} {}", self.name()),
+            | Unit::Years
+            | Unit::Percent => format!("{number} {}", self.name()),
         }
     }
 }
