@@ -148,11 +148,12 @@ impl Board {
     /// been told last. What an older copy has is anybody's guess.
     pub(crate) fn has_durable(&self, index: Index, term: Term) -> bool {
         match &self.process {
+            _ if self.is_restored => true,
             Some(process) => {
                 let core = &process.driver.core;
                 core.persisted() >= index && core.position_of(index).is_none_or(|found| found == term)
             }
-            None => self.persisted_last >= index || self.is_restored,
+            None => self.persisted_last >= index,
         }
     }
 

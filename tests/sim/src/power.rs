@@ -50,8 +50,8 @@ impl World {
 
     #[cfg(feature = "mutants")]
     fn mutate(&mut self, slot: Slot) {
-        if let (Some(mutation), Some(process)) = (self.mutation, self.boards[slot.0].process.as_mut()) {
-            process.driver.core.mutate(mutation);
+        if let (Some(mutant), Some(process)) = (self.mutant, self.boards[slot.0].process.as_mut()) {
+            process.driver.core.mutate(mutant);
         }
     }
 

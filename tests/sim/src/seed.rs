@@ -69,7 +69,7 @@ pub struct Options {
     pub tells_messages: bool,
     /// A core broken in that way, on every board.
     #[cfg(feature = "mutants")]
-    pub mutation: Option<quorate_raft::Mutation>,
+    pub mutant: Option<quorate_raft::Mutant>,
 }
 
 /// Runs one seed.
@@ -82,7 +82,7 @@ pub fn run(seed: u64, options: Options) -> Result<Report, Box<Failure>> {
     world.story.tells_messages = options.tells_messages;
     #[cfg(feature = "mutants")]
     {
-        world.mutation = options.mutation;
+        world.mutant = options.mutant;
     }
     let recovery = world.play();
     match world.broken.take() {

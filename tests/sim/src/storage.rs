@@ -12,7 +12,7 @@ use quorate_types::{NodeId, Position, Start};
 use quorate_wal::{ImageHead, ImageWriter, Preparer, remove_unfinished_images};
 use quorated::background::Job;
 use quorated::inbox::{ExportId, ExportSlice, Inbound, Reply};
-use quorated::recover::write_seen;
+use quorated::starts::write_seen;
 use quorated::wal_worker::{Next, WalRequest};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -96,7 +96,7 @@ impl World {
         while let Ok(job) = process.fetches.try_recv() {
             is_asked = true;
             if board.unreadable_until > now {
-                process.tell(Inbound::Fetched { to: job.fetch.to, span: None });
+                process.tell(Inbound::Fetched { to: job.fetch.to, after: job.fetch.after, span: None });
                 self.situations.reach(Situation::FetchFailed);
             } else {
                 process.fetch_give.send(job).expect("the fetcher lives as long as its process");

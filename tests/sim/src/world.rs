@@ -51,7 +51,7 @@ pub(crate) struct World {
     pub(crate) turn_count: u64,
     pub(crate) sent_count: u64,
     #[cfg(feature = "mutants")]
-    pub(crate) mutation: Option<quorate_raft::Mutation>,
+    pub(crate) mutant: Option<quorate_raft::Mutant>,
 }
 
 impl World {
@@ -94,7 +94,7 @@ impl World {
             turn_count: 0,
             sent_count: 0,
             #[cfg(feature = "mutants")]
-            mutation: None,
+            mutant: None,
         };
         world.queue.push(LINKS_EVERY, Event::Links);
         world
