@@ -4,7 +4,7 @@
 use crate::disk_health::DiskHealth;
 use crate::inbox::{ExportSlice, ExportStart, Inbound, Inbox, Reply};
 use crate::metrics::Metrics;
-use crate::recover::write_seen;
+use crate::starts::write_seen;
 use crate::wal_worker::WalRequest;
 use core::time::Duration;
 use quorate_api::Refusal;

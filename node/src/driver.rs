@@ -39,7 +39,7 @@ use member::Changing;
 use quorate_api::{Answer, ReadOutcome, Refusal};
 use quorate_raft::Raft;
 use quorate_store::{Export, Hasher, LeaseClock, Outcome, Store};
-use quorate_types::{Identity, LeaseId, Member, NodeId, Position, Revision, Term};
+use quorate_types::{Identity, LeaseId, Member, NodeId, Position, Revision, Start, Term};
 use quorate_watch::{Delivery, Hub, StreamId};
 use read::Reads;
 use std::collections::{BTreeMap, VecDeque};
@@ -181,8 +181,10 @@ pub enum DriverEnd {
     Stopped,
     /// The card failed; its last words are said.
     CardFailed,
-    /// The log has what this release cannot read, or this card is an older copy of the node.
+    /// The log has what this release cannot read.
     BadData,
+    /// The other members have seen this start of the node, which this card does not know: it is an older copy.
+    OlderCopy(Start),
 }
 
 impl Driver {

@@ -49,6 +49,6 @@ impl<D: Disk> Fetcher<D> {
             }
         };
         // A driver that has ended needs to hear nothing.
-        let _is_heard: bool = self.inbox.deliver(Inbound::Fetched { to, span });
+        let _is_heard: bool = self.inbox.deliver(Inbound::Fetched { to, after, span });
     }
 }

@@ -9,7 +9,7 @@ use quorate_api::{Answer, MemberRefusal, Read, ReadOutcome, Refusal, WatchComman
 use quorate_raft::Message;
 use quorate_store::{Command, InviteView, Store};
 use quorate_types::limits::INBOX_COUNT_MAX;
-use quorate_types::{ClusterTime, Entry, LeaseId, Membership, NodeId, Position};
+use quorate_types::{ClusterTime, Entry, Index, LeaseId, Membership, NodeId, Position, Start};
 use quorate_wal::ImageHead;
 use quorate_watch::{Delivery, StreamId};
 use std::collections::VecDeque;
@@ -121,6 +121,8 @@ pub enum Inbound {
     Fetched {
         /// For whom.
         to: NodeId,
+        /// After which index it was wanted.
+        after: Index,
         /// What.
         span: Option<(Position, Vec<Entry>)>,
     },
@@ -153,6 +155,15 @@ pub enum Inbound {
         ticket: u64,
         /// What was seen.
         seen: Result<(), String>,
+    },
+    /// A new link with a peer leads to this life of it. Comes before what is said over that link.
+    Greeted {
+        /// Who.
+        peer: NodeId,
+        /// Which life.
+        start: Start,
+        /// Those before it on its card.
+        earlier: Vec<Start>,
     },
     /// A link to a peer came up or went down.
     Reachable {

@@ -27,5 +27,6 @@ pub mod pending;
 pub mod receiver;
 pub mod recover;
 pub mod run;
+pub mod starts;
 pub mod status;
 pub mod wal_worker;

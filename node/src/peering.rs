@@ -7,7 +7,7 @@ use crate::links::Links;
 use crate::receiver::ImageReceiving;
 use quorate_peer::{Hall, ImageOffer, ImageSink, JoinAnswer, JoinRefusal, JoinRequest, Peers, Refusal};
 use quorate_raft::{Envelope, Message};
-use quorate_types::{Identity, Index, Member, Membership, NodeId};
+use quorate_types::{Identity, Index, Member, Membership, NodeId, Start};
 use quorate_wal::RealDisk;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -66,6 +66,10 @@ impl Hall for PeerEar {
 
     async fn image_begins(&self, from: NodeId, offer: ImageOffer) -> Option<ImageSink> {
         self.receiving.begin(from, offer).await
+    }
+
+    fn greeted(&self, peer: NodeId, start: Start, earlier: Vec<Start>) {
+        let _is_heard: bool = self.inbox.deliver(Inbound::Greeted { peer, start, earlier });
     }
 
     fn reachable(&self, peer: NodeId, is_up: bool) {

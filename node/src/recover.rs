@@ -1,10 +1,12 @@
 //! Start-up: image and log in, a store and a writer out. Nothing counts before it is durable again.
 
 use crate::config::Config;
+use crate::starts::{note_start, read_seen, read_stale};
 use core::time::Duration;
 use quorate_peer::{KeyError, NodeKey};
 use quorate_raft::{Config as CoreConfig, Raft, Restored, decode_membership};
 use quorate_store::{DecodeError, ImageError, ImageLoader, Store, decode};
+use quorate_types::limits::EARLIER_STARTS_COUNT_MAX;
 use quorate_types::{
     ClusterTime, Entry, EntryKind, HardState, Identity, Index, Membership, NodeId, Position, Start, Term,
 };
@@ -22,9 +24,6 @@ const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// The file of this node's key.
 const KEY_PATH: &str = "key";
-
-/// The file of the starts seen of other nodes (protocol.md rule 12).
-const SEEN_PATH: &str = "peers";
 
 /// What the folder holds, read and not yet made durable.
 pub struct Found<D: Disk> {
@@ -48,6 +47,8 @@ pub struct Opened<D: Disk> {
     pub identity: Identity,
     /// This start.
     pub start: Start,
+    /// The starts before it on this card, oldest first.
+    pub earlier: Vec<Start>,
     /// The members, as far as is committed.
     pub membership: Membership,
     /// The card, for the background thread.
@@ -100,6 +101,11 @@ pub enum RecoverError {
     },
     /// The node's key cannot be read.
     Key(KeyError),
+    /// The other members refused this card as an older copy of the node.
+    OlderCopy {
+        /// Starts of the node that they had seen.
+        count: u64,
+    },
     /// An entry's bytes are whole and do not decode.
     Entry {
         /// Where.
@@ -131,6 +137,12 @@ impl core::fmt::Display for RecoverError {
                 f,
                 "the file 'key' in the folder: {error}. It is what the other nodes know this one by: bring it back \
                  from a copy of the card, or remove the member and join anew from an empty folder"
+            ),
+            RecoverError::OlderCopy { count } => write!(
+                f,
+                "the other members refused this card: they had seen start {count} of this node, which it does not \
+                 know, so it is an older copy, or one of two. It may have forgotten votes and acknowledged writes. \
+                 Remove the member, empty the folder, and join it anew"
             ),
             RecoverError::Entry { index, error } => write!(
                 f,
@@ -179,6 +191,9 @@ pub fn open_disk(config: &Config) -> Result<RealDisk, RecoverError> {
 /// # Errors
 /// See `RecoverError`: each says whose fault it is and what to do.
 pub fn look<D: Disk>(disk: D, incarnation: u64) -> Result<Found<D>, RecoverError> {
+    if let Some(seen) = read_stale(&disk)? {
+        return Err(RecoverError::OlderCopy { count: seen.count });
+    }
     let mut loaded = load_newest(&disk)?;
     let mut recovered = recover(disk.clone(), Settings::default(), None, loaded.head.as_ref(), incarnation)?;
     let damaged = core::mem::take(&mut loaded.damaged);
@@ -235,6 +250,8 @@ impl<D: Disk> Found<D> {
         let membership = membership.unwrap_or_default();
         let hard_state = hard_state(identity.node, recovered.hard_state, image);
         let newest_time = check_entries(&recovered.entries)?.max(store.time());
+        // Before the start counts: one that nobody heard of is forgotten by the next, which has its number again.
+        let earlier = note_start(&disk, recovered.start)?;
         let writer = recovered.opener.begin(identity, membership.clone(), hard_state)?;
         let log_bytes = writer.bytes_since(recovered.base);
         let restored = Restored {
@@ -245,11 +262,13 @@ impl<D: Disk> Found<D> {
             committed: recovered.commit_hint,
             applied: store.applied(),
             seen: read_seen(&disk)?,
+            earlier: earlier.clone(),
         };
         let config = CoreConfig { node: identity.node, start: recovered.start, seed };
         Ok(Opened {
             identity,
             start: recovered.start,
+            earlier,
             membership,
             disk,
             writer,
@@ -285,31 +304,6 @@ pub fn node_key<D: Disk>(disk: &D) -> Result<NodeKey, RecoverError> {
     let key = NodeKey::generate().map_err(RecoverError::Key)?;
     write_small_file(disk, KEY_PATH, &key.to_bytes())?;
     Ok(key)
-}
-
-/// The starts seen of other nodes. What cannot be read counts as never seen: it guards against an operator's
-/// mistake, and stands beside the log, not in it.
-fn read_seen<D: Disk>(disk: &D) -> Result<BTreeMap<NodeId, Start>, RecoverError> {
-    let bytes = match read_small_file(disk, SEEN_PATH) {
-        Ok(bytes) => bytes,
-        Err(WalError::Disk(error)) => return Err(WalError::Disk(error).into()),
-        Err(error) => {
-            tracing::warn!(%error, "the record of other nodes' starts is unreadable: it begins anew");
-            None
-        }
-    };
-    let seen = bytes.and_then(|bytes| postcard::from_bytes::<Vec<(NodeId, Start)>>(&bytes).ok());
-    Ok(seen.unwrap_or_default().into_iter().collect())
-}
-
-/// Keeps the starts seen of other nodes for the next start.
-///
-/// # Errors
-/// What the card says; nothing else is lost by it.
-pub fn write_seen<D: Disk>(disk: &D, seen: &BTreeMap<NodeId, Start>) -> Result<(), WalError> {
-    let seen: Vec<(NodeId, Start)> = seen.iter().map(|(node, start)| (*node, *start)).collect();
-    let bytes = postcard::to_allocvec(&seen).expect("plain values always encode into a growing vector");
-    write_small_file(disk, SEEN_PATH, &bytes)
 }
 
 /// What the newest whole image holds.

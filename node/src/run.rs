@@ -11,6 +11,7 @@ use crate::peer_port::PeerPort;
 use crate::peering::{NoLinks, PeerEar, QuicLinks};
 use crate::receiver::ImageReceiving;
 use crate::recover::{Opened, RecoverError};
+use crate::starts::write_stale;
 use crate::status::LastWords;
 use crate::{log, memory};
 use begin::Begun;
@@ -102,6 +103,7 @@ struct Workers {
     driver_end: oneshot::Receiver<DriverEnd>,
     inbox: Inbox,
     threads: Vec<JoinHandle<()>>,
+    disk: RealDisk,
 }
 
 pub(crate) type StartError = (ExitReason, String);
@@ -124,6 +126,7 @@ fn start(config: &Config) -> Result<Workers, StartError> {
     let described = begin::described(config, opened.identity.node, &key, port.as_ref());
     let image_number = Arc::new(AtomicU64::new(opened.image_number));
     let links = open_links(&runtime, key, port, &opened, &inbox, &image_number)?;
+    let disk = opened.disk.clone();
     let parts =
         AssemblyParts { opened, described, inbox: inbox.clone(), links, image_number, last_words, errors };
     let node = Assembly::of(config, parts);
@@ -141,7 +144,7 @@ fn start(config: &Config) -> Result<Workers, StartError> {
         }
         tracing::info!(url = listen.url, "serving clients");
     }
-    Ok(Workers { runtime, serving, stop_serving, driver_end, inbox, threads })
+    Ok(Workers { runtime, serving, stop_serving, driver_end, inbox, threads, disk })
 }
 
 /// Opens the peer room, if there is a port for it.
@@ -158,7 +161,13 @@ fn open_links(
     let receiving =
         ImageReceiving::new(opened.disk.clone(), identity, Arc::clone(image_number), inbox.clone());
     let ear = PeerEar { identity, inbox: inbox.clone(), receiving };
-    let config = PeerConfig { key, socket: port.socket, identity, start: opened.start };
+    let config = PeerConfig {
+        key,
+        socket: port.socket,
+        identity,
+        start: opened.start,
+        earlier: opened.earlier.clone(),
+    };
     let _inside = runtime.enter();
     let peers = Peers::open(config, ear).map_err(|error| (ExitReason::CannotStart, error.to_string()))?;
     tracing::info!(addresses = ?port.advertise, "listening for peers");
@@ -174,7 +183,7 @@ fn open_links(
 impl Workers {
     /// Waits for a signal or for the driver's end; then ends everything in order.
     fn wait(self) -> ExitReason {
-        let Workers { runtime, serving, stop_serving, mut driver_end, inbox, threads } = self;
+        let Workers { runtime, serving, stop_serving, mut driver_end, inbox, threads, disk } = self;
         let end = runtime.block_on(async {
             tokio::select! {
                 end = &mut driver_end => Some(end),
@@ -182,6 +191,11 @@ impl Workers {
             }
         });
         if let Some(end) = end {
+            if let Ok(DriverEnd::OlderCopy(seen)) = end
+                && let Err(error) = write_stale(&disk, seen)
+            {
+                tracing::error!(%error, "that this card is an older copy could not be noted on it: do not start it again");
+            }
             // The status page tells why for a moment; nothing is acknowledged meanwhile.
             std::thread::sleep(LAST_WORDS_TIME);
             return exit_reason_of(end.unwrap_or(DriverEnd::CardFailed));
@@ -212,7 +226,7 @@ const fn exit_reason_of(end: DriverEnd) -> ExitReason {
     match end {
         DriverEnd::Stopped => ExitReason::Stopped,
         DriverEnd::CardFailed => ExitReason::CardFailed,
-        DriverEnd::BadData => ExitReason::BadData,
+        DriverEnd::BadData | DriverEnd::OlderCopy(_) => ExitReason::BadData,
     }
 }
 
@@ -235,6 +249,7 @@ pub(crate) fn exit_reason(error: &RecoverError) -> ExitReason {
         RecoverError::Wal(_)
         | RecoverError::Image { .. }
         | RecoverError::Entry { .. }
+        | RecoverError::OlderCopy { .. }
         | RecoverError::Key(_) => ExitReason::BadData,
     }
 }

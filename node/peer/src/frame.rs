@@ -53,7 +53,8 @@ impl Kind {
             Kind::Forward => 0,
             Kind::KnockAnswer => WELCOME_BYTES_MAX,
             Kind::Knock => KNOCK_BYTES_MAX,
-            Kind::Hello | Kind::AreYouThere | Kind::ImageOffer | Kind::ImageAnswer => 256,
+            Kind::Hello => HELLO_BYTES_MAX,
+            Kind::AreYouThere | Kind::ImageOffer | Kind::ImageAnswer => 256,
             Kind::ImageVerdict => 4 * 1024,
         }
     }
@@ -355,6 +356,9 @@ const FORMAT: u8 = 1;
 /// Entries of an append cost at most 14 bytes each in the head: ten for the term, one for the kind, three for
 /// the length.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// A hello's head: its starts are most of it, at most twenty bytes each.
+const HELLO_BYTES_MAX: usize = 256 + 20 * limits::EARLIER_STARTS_COUNT_MAX;
 
 /// Invite key, proof, a name, and sixteen addresses.
 const KNOCK_BYTES_MAX: usize = 16 * 1024;

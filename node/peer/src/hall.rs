@@ -2,7 +2,7 @@
 
 use crate::{ImageOffer, ImageSink, JoinAnswer, JoinRefusal, JoinRequest};
 use quorate_raft::Message;
-use quorate_types::{Index, NodeId};
+use quorate_types::{Index, NodeId, Start};
 use std::future::Future;
 
 /// The hall's side of the room. None of these may block: they run on the async worker. A message or a forward
@@ -23,6 +23,10 @@ pub trait Hall: Clone + Send + Sync + 'static {
     /// answer may wait for that.
     fn image_begins(&self, from: NodeId, offer: ImageOffer)
     -> impl Future<Output = Option<ImageSink>> + Send;
+
+    /// A new link with that member leads to this life of it; `earlier` are the starts before, oldest first. Told
+    /// before any message that comes over the link, whoever dialled it (protocol.md rule 12).
+    fn greeted(&self, node: NodeId, start: Start, earlier: Vec<Start>);
 
     /// The link on which this node sends to that peer is up, or down: for status, not for judging liveness.
     fn reachable(&self, node: NodeId, is_up: bool);

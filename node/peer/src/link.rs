@@ -32,6 +32,7 @@ pub(crate) async fn keep<H: Hall>(core: Arc<Core>, slot: Arc<Slot>, hall: H) {
         let refusal = match dialled {
             Ok((connection, hello)) => {
                 slot.set_outgoing(&connection, hello.start);
+                hall.greeted(slot.id, hello.start, hello.earlier);
                 hall.reachable(slot.id, true);
                 tracing::info!(peer = %slot.id, address = %connection.remote_address(), "peer link is up");
                 let begun = Instant::now();

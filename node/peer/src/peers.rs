@@ -36,6 +36,8 @@ pub struct PeerConfig {
     pub identity: Identity,
     /// Its life.
     pub start: Start,
+    /// Its starts before that on this card, oldest first; of more than `limits::EARLIER_STARTS_COUNT_MAX` the last.
+    pub earlier: Vec<Start>,
 }
 
 /// The other nodes. A cheap handle; when the last one is dropped, links end.
@@ -56,7 +58,9 @@ impl Peers {
     pub fn open<H: Hall>(config: PeerConfig, hall: H) -> Result<Peers, PeerError> {
         let dialer = Dialer::open(&config.key, config.socket)?;
         let port = dialer.endpoint.local_addr().map_err(PeerError::Socket)?.port();
-        let core = Core::new(config.identity, config.start, config.key.public(), dialer, port);
+        let mut earlier = config.earlier;
+        earlier.drain(..earlier.len().saturating_sub(limits::EARLIER_STARTS_COUNT_MAX));
+        let core = Core::new(config.identity, (config.start, earlier), config.key.public(), dialer, port);
         let core = Arc::new(core);
         let accept = tokio::spawn(receive::accept(Arc::clone(&core), hall.clone())).abort_handle();
         let keep = tokio::spawn(keep_links(Arc::clone(&core), hall)).abort_handle();

@@ -76,6 +76,7 @@ async fn serve<H: Hall>(core: &Arc<Core>, hall: &H, incoming: Incoming, permit: 
     let ended = match greeted {
         Ok((send, receive, hello)) => {
             window::trust(&connection);
+            hall.greeted(slot.id, hello.start, hello.earlier.clone());
             match purpose {
                 Purpose::Image => image::receive::serve(&slot, hall, &connection, send, receive).await,
                 Purpose::Beat => serve_beats(&slot, hall, &connection).await,

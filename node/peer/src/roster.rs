@@ -18,6 +18,8 @@ use tokio::sync::{Notify, Semaphore};
 pub(crate) struct Core {
     pub(crate) identity: Identity,
     pub(crate) start: Start,
+    /// This node's starts before that, oldest first.
+    pub(crate) earlier: Vec<Start>,
     pub(crate) key: PeerKey,
     pub(crate) port: u16,
     pub(crate) dialer: Dialer,
@@ -41,10 +43,18 @@ struct Roster {
 }
 
 impl Core {
-    pub(crate) fn new(identity: Identity, start: Start, key: PeerKey, dialer: Dialer, port: u16) -> Core {
+    /// `lives` are this node's start and those before it.
+    pub(crate) fn new(
+        identity: Identity,
+        (start, earlier): (Start, Vec<Start>),
+        key: PeerKey,
+        dialer: Dialer,
+        port: u16,
+    ) -> Core {
         Core {
             identity,
             start,
+            earlier,
             key,
             port,
             dialer,
@@ -68,6 +78,7 @@ impl Core {
             node: self.identity.node,
             start: self.start,
             port: self.port,
+            earlier: self.earlier.clone(),
         }
     }
 

@@ -17,6 +17,9 @@ pub(crate) struct Hello {
     pub(crate) start: Start,
     /// The port it listens at: with the address it was seen at, where it can be dialled.
     pub(crate) port: u16,
+    /// The sender's starts before this one, oldest first: a copy of its card has others (protocol.md rule 12).
+    #[serde(deserialize_with = "bounded::list::<_, _, { limits::EARLIER_STARTS_COUNT_MAX }>")]
+    pub(crate) earlier: Vec<Start>,
 }
 
 /// A message without its payloads, which stand behind the head in the order of `entries`.

@@ -85,7 +85,7 @@ async fn a_new_node_is_let_in_after_the_dial_back_and_becomes_a_peer() {
     let (hall, mut told) = common::FakeHall::new();
     let identity = Identity { cluster: answer.cluster, node: answer.node };
     let start = Start { count: 1, incarnation: 3 };
-    let config = PeerConfig { key: joiner.key, socket: joiner.socket, identity, start };
+    let config = PeerConfig { key: joiner.key, socket: joiner.socket, identity, start, earlier: Vec::new() };
     let b = Peers::open(config, hall).unwrap();
     b.set_members(&answer.membership, answer.at);
     a.peers.set_members(&answer.membership, answer.at);

@@ -4,6 +4,7 @@ mod common;
 
 use common::{
     CLUSTER, Node, eventually, heartbeat, introduce, membership, message, next, pair, read_request, send,
+    start,
 };
 use quorate_peer::{FORWARD_BYTES_MAX, Refusal};
 use quorate_raft::{AppendEntries, Body};
@@ -31,6 +32,20 @@ async fn messages_flow_both_ways_and_say_who_sent_them() {
     assert_eq!(a.message().await, (b.id, message(Body::VoteAnswer { granted: true })));
     assert!(b.peers.forward(a.id, b"halls only".to_vec()));
     assert_eq!(next(&mut a.told.forwards).await, (b.id, b"halls only".to_vec()));
+}
+
+#[tokio::test]
+async fn both_ends_of_a_link_hear_which_life_is_at_the_other() {
+    let (mut a, mut b) = pair().await;
+    assert_eq!(next(&mut a.told.greetings).await, (b.id, start(b.id, 1), vec![]));
+    assert_eq!(next(&mut b.told.greetings).await, (a.id, start(a.id, 1), vec![]));
+    let (id, key, address) = (b.id, b.key.clone(), b.address);
+    b.peers.close().await;
+    drop(b);
+    let b = Node::restart(id.0, key, address).await;
+    introduce(&[&a, &b]);
+    let second = (id, start(id, 2), vec![start(id, 1)]);
+    while next(&mut a.told.greetings).await != second {}
 }
 
 #[tokio::test]

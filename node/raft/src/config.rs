@@ -32,4 +32,6 @@ pub struct Restored {
     pub applied: Index,
     /// Starts of peers seen before (rule 12).
     pub seen: BTreeMap<NodeId, Start>,
+    /// Starts of this node before this one, on this card; at most `limits::EARLIER_STARTS_COUNT_MAX` are of use.
+    pub earlier: Vec<Start>,
 }

@@ -8,10 +8,13 @@ use crate::MembershipRefused;
 use alloc::vec::Vec;
 use quorate_types::{Membership, NodeId, limits};
 
-/// Whether ids are ordered and unique, every member is in a set, every id in a set is a member, and nobody
-/// both votes and learns.
+/// Versions beyond this are nonsense: a peer must not bring the end of counting near.
+const VERSION_MAX: u64 = u64::MAX >> 16;
+
+/// Whether ids are ordered and unique, every member is in a set, every id in a set is a member, nobody both votes
+/// and learns, and the version can be counted on from.
 pub(crate) fn is_well_formed(membership: &Membership) -> bool {
-    let Membership { members, voters, voters_outgoing, learners, version: _ } = membership;
+    let Membership { members, voters, voters_outgoing, learners, version } = membership;
     let ids: Vec<NodeId> = members.iter().map(|member| member.id).collect();
     let is_ordered = |ids: &[NodeId]| ids.is_sorted_by(|a, b| a < b);
     let are_members = |set: &[NodeId]| set.iter().all(|id| ids.contains(id));
@@ -21,6 +24,7 @@ pub(crate) fn is_well_formed(membership: &Membership) -> bool {
         && ids.iter().all(|id| votes(id) != learners.contains(id))
         && ids.len() <= limits::MEMBER_COUNT_MAX
         && !voters.is_empty()
+        && *version <= VERSION_MAX
 }
 
 /// Whether a leader may append `next` while `current` is in force and committed.
@@ -30,6 +34,9 @@ pub(crate) fn is_well_formed(membership: &Membership) -> bool {
 pub(crate) fn check_successor(current: &Membership, next: &Membership) -> Result<(), MembershipRefused> {
     if !current.voters_outgoing.is_empty() {
         return Err(MembershipRefused::ChangeInFlight);
+    }
+    if next.version.checked_sub(current.version).is_none_or(|step| step > 1) {
+        return Err(MembershipRefused::Outdated);
     }
     if next.members.len() > limits::MEMBER_COUNT_MAX {
         return Err(MembershipRefused::TooManyMembers);
@@ -135,6 +142,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_was_made_from_another_membership_is_outdated() {
+        let current = version(5, membership(&[1, 2, 3], &[], &[]));
+        let check = |made_as| check_successor(&current, &version(made_as, membership(&[1, 2, 3], &[], &[4])));
+        assert_eq!(
+            [4, 5, 6, 7].map(check),
+            [Err(MembershipRefused::Outdated), Ok(()), Ok(()), Err(MembershipRefused::Outdated)]
+        );
+    }
+
+    #[test]
     fn nothing_follows_a_joint_membership_but_its_end() {
         let joint_now = membership(&[1, 2, 4], &[1, 2, 3], &[5]);
         let next = membership(&[1, 2, 4], &[], &[5]);
@@ -147,6 +164,8 @@ pub(crate) mod tests {
     #[test]
     fn a_membership_that_contradicts_itself_is_not_well_formed() {
         assert!(is_well_formed(&membership(&[1, 2], &[2, 3], &[4])));
+        assert!(is_well_formed(&version(VERSION_MAX, membership(&[1], &[], &[]))));
+        assert!(!is_well_formed(&version(VERSION_MAX + 1, membership(&[1], &[], &[]))));
         assert!(!is_well_formed(&membership(&[2, 1], &[], &[])));
         assert!(!is_well_formed(&membership(&[1], &[2], &[2])));
         assert!(!is_well_formed(&membership(&[], &[], &[2])));

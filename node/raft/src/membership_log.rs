@@ -34,6 +34,13 @@ impl MembershipLog {
         self.changes.iter().map(|(index, _)| *index)
     }
 
+    /// Whether these may stand in the log from `first` on: their versions rise, after those below.
+    pub(crate) fn may_follow(&self, first: Index, next: &[(Index, Membership)]) -> bool {
+        let before = self.changes.iter().rfind(|(index, _)| *index < first);
+        let new = next.iter().filter(|(index, _)| *index >= first);
+        before.into_iter().chain(new).map(|(_, membership)| membership.version).is_sorted_by(|a, b| a < b)
+    }
+
     /// One was appended.
     pub(crate) fn push(&mut self, index: Index, membership: Membership) {
         assert!(self.changes.back().is_none_or(|(newest, _)| *newest < index), "memberships come in order");

@@ -22,6 +22,8 @@ pub(crate) struct Progress {
     /// The next entry to send.
     next: Index,
     flow: Flow,
+    /// Entries to go back from the next refused probe, while neither side's terms tell where the logs meet.
+    step_back: u64,
     /// What follows this index was asked from the card.
     fetching: Option<Index>,
     heard_at: u64,
@@ -68,6 +70,7 @@ impl Progress {
             persisted: Index(0),
             next,
             flow: Flow::Probe { sent_at: None },
+            step_back: 1,
             fetching: None,
             heard_at: now,
             round: 0,
@@ -152,8 +155,10 @@ impl Progress {
         }
     }
 
-    /// It has something else, or nothing, at `previous`; `meeting` is the last index that may match.
-    pub(crate) fn rejected(&mut self, previous: Index, meeting: Index) {
+    /// It has something else, or nothing, at `previous`; `meeting` is the last index that may match. `is_blind` if
+    /// memory holds the term of neither: then each probe costs a span read from the card, so that it goes back
+    /// twice as far as the one before.
+    pub(crate) fn rejected(&mut self, previous: Index, meeting: Index, is_blind: bool) {
         let is_news = match &self.flow {
             Flow::Probe { .. } => previous.next() == self.next && previous > self.verified,
             Flow::Stream { .. } => previous > self.verified,
@@ -161,8 +166,10 @@ impl Progress {
         };
         if is_news {
             // Strictly back: whatever the peer says, probing ends.
-            let meeting = meeting.min(Index(previous.0 - 1)).max(self.verified);
+            let step = if is_blind { self.step_back } else { 1 };
+            let meeting = meeting.min(Index(previous.0.saturating_sub(step))).max(self.verified);
             self.probe(meeting.next());
+            self.step_back = if is_blind { step.saturating_mul(2) } else { 1 };
         }
     }
 
@@ -205,11 +212,13 @@ impl Progress {
         self.fetching = Some(after);
     }
 
-    /// The card answered: what follows which index was wanted, if it still is.
-    pub(crate) fn end_fetch(&mut self) -> Option<Index> {
-        let after = self.fetching.take()?;
-        let is_wanted = after.next() == self.next && !matches!(self.flow, Flow::Image { .. });
-        is_wanted.then_some(after)
+    /// The card answered what follows `after`: whether that was asked for last, and is still wanted.
+    pub(crate) fn end_fetch(&mut self, after: Index) -> bool {
+        let is_asked = self.fetching == Some(after);
+        if is_asked {
+            self.fetching = None;
+        }
+        is_asked && after.next() == self.next && !matches!(self.flow, Flow::Image { .. })
     }
 
     /// It is behind the log: the hall must send an image, at or beyond which index.
@@ -324,6 +333,7 @@ impl Progress {
 
     fn stream(&mut self, now: u64) {
         self.next = self.verified.next();
+        self.step_back = 1;
         self.fetching = None;
         self.flow = Flow::Stream { window: Box::default(), moved_at: now };
     }

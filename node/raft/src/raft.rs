@@ -17,6 +17,8 @@ use quorate_types::{HardState, Index, NodeId, Start, Term};
 pub struct Raft {
     pub(crate) node: NodeId,
     pub(crate) start: Start,
+    /// Starts before it, on this card.
+    pub(crate) earlier: Vec<Start>,
     pub(crate) random: Random,
     /// Ticks since the start.
     pub(crate) now: u64,
@@ -72,6 +74,9 @@ pub(crate) struct Outbox {
 /// Terms beyond this are nonsense: a peer must not bring the end of counting near.
 const TERM_MAX: u64 = u64::MAX >> 16;
 
+/// No cluster elects that often while a node is away.
+const TERM_STEP_MAX: u64 = 1 << 32;
+
 impl Raft {
     /// Goes on from what recovery made durable. A node that is the only voter campaigns at once.
     ///
@@ -80,7 +85,7 @@ impl Raft {
     /// Membership entry that `decode_membership` does not take. Recovery has checked that.
     #[must_use]
     pub fn restore(config: Config, restored: Restored) -> Raft {
-        let Restored { hard_state, membership, base, entries, committed, applied, seen } = restored;
+        let Restored { hard_state, membership, base, entries, committed, applied, seen, earlier } = restored;
         let log = Log::new(base, entries);
         let last = log.last();
         assert!(base.index <= applied && applied <= last.index, "the image stands within the log");
@@ -94,6 +99,7 @@ impl Raft {
         let mut raft = Raft {
             node: config.node,
             start: config.start,
+            earlier,
             random,
             now: 0,
             hard_state,
@@ -162,7 +168,7 @@ impl Raft {
 
     /// A peer said something; `from` is what its link proved. What cannot be true is ignored and counted.
     pub fn step(&mut self, from: NodeId, message: Message) {
-        if from == self.node || message.term.0 > TERM_MAX {
+        if from == self.node || self.is_far(message.term) {
             self.ignored += 1;
             return;
         }
@@ -170,9 +176,21 @@ impl Raft {
             self.step_stale_start(from, seen);
         } else if self.stale.is_some() {
             self.ignored += 1;
-        } else if self.judge_start(from, message.start) {
+        } else if self.judge_start(from, message.start, &[]) {
             self.step_body(from, message.term, message.body);
         }
+        self.end_input();
+    }
+
+    /// A link tells which life of a peer is at its other end, and the starts before it on that card: to be said
+    /// before the messages that come over it. Nodes that have nothing to say to each other learn so, too, which
+    /// life is the newest (rule 12).
+    pub fn heard_start(&mut self, from: NodeId, start: Start, earlier: &[Start]) {
+        if from == self.node || self.stale.is_some() {
+            self.ignored += 1;
+            return;
+        }
+        self.judge_start(from, start, earlier);
         self.end_input();
     }
 
@@ -212,9 +230,14 @@ impl Raft {
         self.end_input();
     }
 
+    /// Whether no such term can have been reached, from what is known here.
+    pub(crate) fn is_far(&self, term: Term) -> bool {
+        term.0 > TERM_MAX || term.0 > self.hard_state.term.0 + TERM_STEP_MAX
+    }
+
     /// Whether this life of the peer may be listened to (rule 12).
-    fn judge_start(&mut self, from: NodeId, start: Start) -> bool {
-        match self.peers.judge(from, start, self.memberships.in_force()) {
+    fn judge_start(&mut self, from: NodeId, start: Start, earlier: &[Start]) -> bool {
+        match self.peers.judge(from, start, earlier, self.memberships.in_force()) {
             crate::peers::Life::First | crate::peers::Life::Same => true,
             crate::peers::Life::Newer => {
                 self.peer_restarted(from);
@@ -236,7 +259,7 @@ impl Raft {
     /// proves something: an answer to an earlier life of this node's own does not.
     fn step_stale_start(&mut self, from: NodeId, seen: Start) {
         let is_member = self.memberships.in_force().member(from).is_some();
-        if !is_member || !crate::peers::is_stale(self.start, seen) {
+        if !is_member || !crate::peers::is_stale(self.start, &self.earlier, seen) {
             self.ignored += 1;
             return;
         }

@@ -42,8 +42,13 @@ struct Round {
 }
 
 impl LeaderReads {
-    /// Takes a read; false if too many wait.
+    /// Takes a read; false if too many wait. A follower asks again for what it has no answer to: that waits already.
     pub(crate) fn ask(&mut self, reader: Reader) -> bool {
+        let in_round = self.round.iter().flat_map(|round| &round.readers);
+        let is_peer = matches!(reader, Reader::Peer(..));
+        if is_peer && in_round.chain(&self.waiting).any(|waiting| *waiting == reader) {
+            return true;
+        }
         let peers = self.waiting.len() + self.round.as_ref().map_or(0, |round| round.readers.len());
         let has_room = match reader {
             Reader::Local(_) => self.local_count < READ_COUNT_MAX,
@@ -212,10 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_asked_for_again_waits_once() {
+        let mut reads = LeaderReads::default();
+        let reader = Reader::Peer(NodeId(2), 9);
+        assert!(reads.ask(reader) && reads.ask(reader));
+        reads.begin(1, Index(3));
+        assert!(reads.ask(reader) && !reads.wants_round());
+        assert_eq!(reads.end(|_| true), Some((Index(3), vec![reader])));
+    }
+
+    #[test]
     fn reads_are_bounded_for_clients_and_peers_apart() {
         let mut reads = LeaderReads::default();
         assert!((0..1_024).all(|number| reads.ask(Reader::Peer(NodeId(2), number))));
-        assert!(!reads.ask(Reader::Peer(NodeId(2), 1)));
+        assert!(!reads.ask(Reader::Peer(NodeId(2), 1_024)));
         assert!(reads.ask(Reader::Local(ReadId(1))));
         let mut reads = FollowerReads::new(0);
         assert!((0..16_384).all(|id| reads.ask(ReadId(id))));

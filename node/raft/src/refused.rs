@@ -31,6 +31,8 @@ pub enum MembershipRefused {
     NotReady,
     /// Another change has not ended yet.
     ChangeInFlight,
+    /// It was made from another membership than the one in force.
+    Outdated,
     /// Ids not sorted, doubled, unknown, both voter and learner, or in no set.
     Malformed,
     /// No voter would be left.
@@ -80,6 +82,7 @@ impl fmt::Display for MembershipRefused {
             MembershipRefused::HandingOver => f.write_str("leadership is being handed over"),
             MembershipRefused::NotReady => f.write_str("the leader is too new; try again"),
             MembershipRefused::ChangeInFlight => f.write_str("another membership change has not ended yet"),
+            MembershipRefused::Outdated => f.write_str("the members have changed meanwhile; try again"),
             MembershipRefused::Malformed => f.write_str("the membership contradicts itself"),
             MembershipRefused::NoVoters => f.write_str("no voter would be left"),
             MembershipRefused::TooManyMembers => f.write_str("more members than a cluster may have"),

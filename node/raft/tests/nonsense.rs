@@ -89,6 +89,38 @@ fn plausible(dice: &mut Dice, raft: &Raft) -> Message {
     Message { start: LIFE, term, body }
 }
 
+/// What the hall brings of spans and images, at any time and for anybody; sense only by chance.
+fn bring(dice: &mut Dice, raft: &mut Raft) -> &'static str {
+    let to = NodeId(1 + dice.roll(4));
+    let position = position(dice, raft);
+    match dice.roll(6) {
+        0 | 1 => {
+            let entries = entries(dice, raft, position);
+            raft.fetched(to, position, entries);
+            "fetched"
+        }
+        2 => {
+            raft.fetch_failed(to, position.index);
+            "fetch failed"
+        }
+        3 => {
+            // An image is of what is committed: that is the hall's to keep, not a peer's.
+            raft.image_sent(to, Position { index: position.index.min(raft.committed()), ..position });
+            "image sent"
+        }
+        4 => {
+            raft.image_failed(to);
+            "image failed"
+        }
+        _ => {
+            let mut membership = raft.membership().clone();
+            membership.version = number(dice, membership.version);
+            let is_taken = raft.install_image(position, membership);
+            if is_taken { "image installed" } else { "image refused" }
+        }
+    }
+}
+
 /// Of every peer; a lower count is stale.
 const LIFE: Start = Start { count: 2, incarnation: 7 };
 
@@ -98,6 +130,7 @@ fn nothing_a_peer_says_stops_a_node() {
     let mut ignored = 0;
     let mut applied = 0;
     let mut reached: BTreeMap<String, u64> = BTreeMap::new();
+    let mut brought: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in 0..2_000 {
         let mut dice = Dice::new(seed);
         let mut cluster = Cluster::new(seed, &[1, 2, 3]);
@@ -117,14 +150,15 @@ fn nothing_a_peer_says_stops_a_node() {
             if !is_far {
                 raft.step(NodeId(1 + dice.roll(4)), message);
             }
-            match dice.roll(8) {
+            match dice.roll(10) {
                 0 => raft.tick(u32::try_from(dice.roll(100)).expect("small")),
                 1 => raft.request_read(ReadId(dice.roll(u64::MAX))),
                 2 => {
                     let taken = raft.propose(Arc::from(&b"sense"[..]));
                     assert!(taken.is_err() || raft.leader() == Some(NodeId(1)));
                 }
-                3 => {
+                3 => *brought.entry(bring(&mut dice, &mut raft)).or_default() += 1,
+                4 => {
                     unacked.drain(..).for_each(|number| raft.ack_append(number));
                 }
                 _ => {}
@@ -135,13 +169,16 @@ fn nothing_a_peer_says_stops_a_node() {
             applied += ready.committed.len();
             unacked.extend(ready.append.map(|append| append.number));
             for fetch in ready.fetches {
-                raft.fetch_failed(fetch.to);
+                if dice.one_in(2) {
+                    raft.fetch_failed(fetch.to, fetch.after);
+                }
             }
         }
         ignored += raft.ignored();
     }
-    println!("ignored {ignored} applied {applied} {reached:?}");
+    println!("ignored {ignored} applied {applied} {reached:?} {brought:?}");
     assert!(ignored > 10_000, "what cannot be true is counted");
     assert!(applied > 1_000, "some of it could be true");
     assert!(reached.len() == 5 && reached.values().all(|count| *count > 500), "in every role: {reached:?}");
+    assert!(brought.len() == 6 && brought.values().all(|count| *count > 100), "at every door: {brought:?}");
 }

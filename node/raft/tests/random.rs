@@ -20,6 +20,7 @@ const SITUATIONS: &[&str] = &[
     "split",
     "transfer",
     "learner added",
+    "read always",
     "removal",
     "swap",
     "leader applied first",

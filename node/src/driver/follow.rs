@@ -160,7 +160,7 @@ impl Driver {
                  member, empty the folder, and join it anew",
                 later.count
             );
-            self.fail(&words, DriverEnd::BadData);
+            self.fail(&words, DriverEnd::OlderCopy(later));
         }
     }
 

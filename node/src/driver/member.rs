@@ -124,9 +124,9 @@ impl Driver {
             Err(MembershipRefused::NotLeader { .. } | MembershipRefused::HandingOver) => {
                 Err(FarRefusal::NotLeader)
             }
-            Err(MembershipRefused::NotReady | MembershipRefused::ChangeInFlight) => {
-                Err(FarMemberRefusal::ChangeUnderWay.into())
-            }
+            Err(
+                MembershipRefused::NotReady | MembershipRefused::ChangeInFlight | MembershipRefused::Outdated,
+            ) => Err(FarMemberRefusal::ChangeUnderWay.into()),
             Err(
                 refused @ (MembershipRefused::Malformed
                 | MembershipRefused::NoVoters

@@ -134,13 +134,16 @@ impl Driver {
             Inbound::ImageFailed { export, reason } => self.image_failed(export, &reason),
             Inbound::Peer { from, message } => self.core.step(from, message),
             Inbound::Forward { from, forward } => self.hear(from, forward),
-            Inbound::Fetched { to, span: Some((after, entries)) } => self.core.fetched(to, after, entries),
-            Inbound::Fetched { to, span: None } => self.core.fetch_failed(to),
+            Inbound::Fetched { to, after, span: Some((at, entries)) } if at.index == after => {
+                self.core.fetched(to, at, entries);
+            }
+            Inbound::Fetched { to, after, .. } => self.core.fetch_failed(to, after),
             Inbound::ImageSent { to, position } => self.image_sent(to, position),
             Inbound::ImageInstalled(installed) => self.install(*installed),
             Inbound::ChangeMembers { change, reply } => self.ask_change(change, reply),
             Inbound::Join { joiner, reply } => self.ask_join(joiner, reply),
             Inbound::DialledBack { ticket, seen } => self.dialled_back(ticket, seen),
+            Inbound::Greeted { peer, start, earlier } => self.core.heard_start(peer, start, &earlier),
             Inbound::Reachable { peer, is_up } => self.work.seen.reachable(peer, is_up),
             Inbound::NotMember(index) => self.told_no_member(index),
             Inbound::Stop => self.stop(),

@@ -50,6 +50,10 @@ pub const APPEND_IN_FLIGHT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// appends and still answers heartbeats (protocol.md rule 13).
 pub const UNPERSISTED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Starts of a node before the running one that it tells its peers, so that a copy of its card is known by them:
+/// a copy that was started more often than that without being seen passes for the node itself.
+pub const EARLIER_STARTS_COUNT_MAX: usize = 64;
+
 /// Members of a cluster, learners among them: bounds what a membership costs on disk and wire.
 pub const MEMBER_COUNT_MAX: usize = 16;
 

@@ -30,6 +30,7 @@ pub struct Told {
     pub refusals: mpsc::UnboundedReceiver<(NodeId, Refusal)>,
     pub images: mpsc::UnboundedReceiver<(NodeId, ImageOffer, ImageIntake)>,
     pub knocks: mpsc::UnboundedReceiver<JoinRequest>,
+    pub greetings: mpsc::UnboundedReceiver<(NodeId, Start, Vec<Start>)>,
     pub reachable: watch::Receiver<Vec<NodeId>>,
 }
 
@@ -40,6 +41,7 @@ pub struct FakeHall {
     refusals: mpsc::UnboundedSender<(NodeId, Refusal)>,
     images: mpsc::UnboundedSender<(NodeId, ImageOffer, ImageIntake)>,
     knocks: mpsc::UnboundedSender<JoinRequest>,
+    greetings: mpsc::UnboundedSender<(NodeId, Start, Vec<Start>)>,
     reachable: Arc<watch::Sender<Vec<NodeId>>>,
     pub decide: Arc<Mutex<Arc<Decide>>>,
     pub begin: Arc<Mutex<Arc<Begin>>>,
@@ -52,6 +54,7 @@ impl FakeHall {
         let (refusals, refusals_told) = mpsc::unbounded_channel();
         let (images, images_told) = mpsc::unbounded_channel();
         let (knocks, knocks_told) = mpsc::unbounded_channel();
+        let (greetings, greetings_told) = mpsc::unbounded_channel();
         let (reachable, reachable_told) = watch::channel(Vec::new());
         let hall = FakeHall {
             messages,
@@ -59,6 +62,7 @@ impl FakeHall {
             refusals,
             images,
             knocks,
+            greetings,
             reachable: Arc::new(reachable),
             decide: Arc::new(Mutex::new(Arc::new(|_| Err(JoinRefusal::UnknownInvite)))),
             begin: Arc::new(Mutex::new(Arc::new(|_| Some(0)))),
@@ -69,6 +73,7 @@ impl FakeHall {
             refusals: refusals_told,
             images: images_told,
             knocks: knocks_told,
+            greetings: greetings_told,
             reachable: reachable_told,
         };
         (hall, told)
@@ -102,6 +107,10 @@ impl Hall for FakeHall {
         Some(sink)
     }
 
+    fn greeted(&self, node: NodeId, start: Start, earlier: Vec<Start>) {
+        tell(&self.greetings, (node, start, earlier));
+    }
+
     fn reachable(&self, node: NodeId, is_up: bool) {
         self.reachable.send_modify(|up| {
             up.retain(|known| *known != node);
@@ -114,6 +123,11 @@ impl Hall for FakeHall {
     fn refused(&self, by: NodeId, refusal: Refusal) {
         tell(&self.refusals, (by, refusal));
     }
+}
+
+/// That node's so many-th life.
+pub fn start(id: NodeId, count: u64) -> Start {
+    Start { count, incarnation: id.0 * 1_000 + count }
 }
 
 /// One node of a test.
@@ -146,7 +160,8 @@ impl Node {
             key: key.clone(),
             socket,
             identity: Identity { cluster, node: id },
-            start: Start { count, incarnation: id.0 * 1_000 + count },
+            start: start(id, count),
+            earlier: (1..count).map(|count| start(id, count)).collect(),
         };
         let peers = Peers::open(config, hall.clone()).expect("opens");
         Node { id, key, address, peers, hall, told }

@@ -15,7 +15,7 @@ fn one_append_at_a_time_while_probing() {
     assert_eq!(progress.wants(Index(9)), Some(Index(4)));
     progress.sent(Index(9), 500, Index(0), 0);
     assert_eq!(progress.wants(Index(9)), None);
-    progress.rejected(Index(4), Index(2));
+    progress.rejected(Index(4), Index(2), false);
     assert_eq!(progress.wants(Index(9)), Some(Index(2)));
     progress.sent(Index(9), 500, Index(0), 0);
     progress.taken(Index(9), Index(0), 1);
@@ -26,13 +26,13 @@ fn one_append_at_a_time_while_probing() {
 #[test]
 fn probing_goes_back_whatever_the_peer_says_and_not_below_what_is_verified() {
     let mut progress = Progress::new(Index(5), 0);
-    progress.rejected(Index(4), Index(99));
+    progress.rejected(Index(4), Index(99), false);
     assert_eq!(progress.next(), Index(4));
-    progress.rejected(Index(4), Index(0));
+    progress.rejected(Index(4), Index(0), false);
     assert_eq!(progress.next(), Index(4), "an old refusal says nothing");
     let mut progress = streaming(7);
     progress.sent(Index(9), 10, Index(0), 0);
-    progress.rejected(Index(9), Index(0));
+    progress.rejected(Index(9), Index(0), false);
     assert_eq!(progress.next(), Index(8));
 }
 
@@ -71,7 +71,8 @@ fn a_peer_on_an_image_streams_once_it_stands_on_it() {
     let mut progress = Progress::new(Index(5), 0);
     progress.fetch(Index(4));
     assert_eq!(progress.wants(Index(9)), None);
-    assert_eq!(progress.end_fetch(), Some(Index(4)));
+    assert!(!progress.end_fetch(Index(3)), "nobody asked for that");
+    assert!(progress.end_fetch(Index(4)) && !progress.end_fetch(Index(4)));
     assert_eq!(progress.want_image(), Index(5));
     let position = Position { index: Index(8), ..Position::default() };
     progress.image_sent(position, 0);
@@ -99,4 +100,20 @@ fn a_peer_that_left_is_told_so_once() {
     assert!(!progress.is_gone(5));
     progress.answered(2);
     assert!(progress.is_gone(5));
+}
+
+#[test]
+fn probing_what_memory_does_not_hold_goes_back_in_doubling_steps() {
+    let mut progress = Progress::new(Index(5_000), 0);
+    progress.rejected(Index(4_999), Index(1_000), false);
+    let mut next = [0; 4];
+    for next in &mut next {
+        let previous = Index(progress.next().0 - 1);
+        progress.rejected(previous, Index(1_000), true);
+        *next = progress.next().0;
+    }
+    assert_eq!(next, [1_000, 998, 994, 986]);
+    progress.rejected(Index(985), Index(3), true);
+    progress.rejected(Index(3), Index(3), true);
+    assert_eq!(progress.next(), Index(1), "to the beginning, and no further");
 }

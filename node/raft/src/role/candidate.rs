@@ -110,7 +110,8 @@ impl Raft {
 
     pub(crate) fn step_pre_vote_answer(&mut self, from: NodeId, term: Term, granted: bool) {
         let RoleState::PreCandidate(campaign) = &mut self.role else {
-            if !granted && term > self.hard_state.term {
+            // A late one says nothing to who hears a leader: it would end the leader's term for nothing.
+            if !granted && term > self.hard_state.term && !self.hears_leader() {
                 self.become_follower(term, None);
             }
             return;

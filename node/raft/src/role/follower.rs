@@ -8,6 +8,9 @@ use crate::{AppendAnswer, AppendEntries, Body, Heartbeat, HeartbeatAnswer, Raft,
 use alloc::vec::Vec;
 use quorate_types::{Entry, EntryKind, Index, Membership, NodeId, Position, Term, limits};
 
+/// Images beyond this are nonsense: a peer must not bring the end of counting near.
+const INDEX_MAX: Index = Index(u64::MAX >> 16);
+
 /// Whom a node follows, and when it was heard.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Follower {
@@ -126,7 +129,7 @@ impl Raft {
             |entry: &&Entry| entry.position.index > self.committed && !self.log.holds(entry.position);
         let first_new = entries.iter().find(differs).map(|entry| entry.position.index);
         if let Some(first) = first_new {
-            if first <= self.following.verified {
+            if first <= self.following.verified || !self.memberships.may_follow(first, &memberships) {
                 self.ignored += 1;
                 return;
             }
@@ -184,8 +187,9 @@ impl Raft {
         let is_contradiction = position.index <= self.committed
             && self.log.term_at(position.index).is_some_and(|term| term != position.term);
         let is_known = position.index <= self.applied || matches!(self.role, RoleState::Leader(_));
+        let is_far = self.is_far(position.term) || position.index > INDEX_MAX;
         let is_sound = crate::membership_change::is_well_formed(&membership);
-        if is_known || is_contradiction || !is_sound {
+        if is_known || is_contradiction || is_far || !is_sound {
             return false;
         }
         let term = self.hard_state.term.max(position.term);
@@ -196,6 +200,9 @@ impl Raft {
         let is_matching = self.log.holds(position);
         if !is_matching {
             self.log.reset(position);
+            // What was verified beyond is gone with the log.
+            self.following.verified = self.following.verified.min(position.index);
+            self.following.claimed = self.following.claimed.min(position.index);
             self.memberships.truncate(Index(0));
             self.durable.reset(position);
         }

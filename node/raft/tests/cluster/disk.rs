@@ -15,6 +15,8 @@ pub struct Disk {
     pub image: Option<Image>,
     pub pending: VecDeque<Append>,
     pub seen: BTreeMap<NodeId, Start>,
+    /// This node's starts on this card, oldest first.
+    pub starts: Vec<Start>,
     /// Appends are acknowledged from then on.
     pub ready_at: u64,
 }
@@ -45,6 +47,10 @@ impl Disk {
     fn write(&mut self, append: &Append) {
         self.hard_state = append.hard_state.unwrap_or(self.hard_state);
         if let Some(membership) = &append.membership {
+            assert!(
+                membership.version >= self.membership.version,
+                "an older membership replaces a newer one"
+            );
             self.membership = membership.clone();
         }
         match append.change {
@@ -123,6 +129,7 @@ impl Disk {
             committed: self.committed,
             applied: self.base.index,
             seen: self.seen.clone(),
+            earlier: self.starts.clone(),
         };
         if let Some(image) = &self.image {
             if image.membership.version > restored.membership.version {

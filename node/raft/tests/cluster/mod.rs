@@ -6,6 +6,7 @@ pub mod checker;
 pub mod dice;
 pub mod disk;
 pub mod random;
+pub mod slow;
 pub mod story;
 pub mod text;
 
@@ -13,7 +14,7 @@ use checker::Checker;
 use disk::{Disk, Image};
 use quorate_raft::{Config, Envelope, ImageWanted, Message, Raft, ReadId, Ready};
 use quorate_types::{Entry, Index, Member, Membership, NodeId, PeerKey, Position, Start};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One node: its core while it runs, and its card.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Node {
     pub raft: Option<Raft>,
     pub disk: Disk,
     pub starts: u64,
+    /// How often a copy took the card's place.
+    pub copies: u64,
     pub digest: u64,
     pub applied: Position,
 }
@@ -39,13 +42,25 @@ pub struct Cluster {
     pub nodes: BTreeMap<NodeId, Node>,
     pub net: Vec<Flight>,
     pub images: Vec<(NodeId, ImageWanted)>,
+    /// Spans and images take a while; otherwise they come and go at once.
+    pub slow: Option<slow::Slow>,
     pub checker: Checker,
     pub seed: u64,
     pub now: u64,
+    pub links: Links,
     /// Spans read back from a card.
     pub fetched: u64,
     #[cfg(feature = "mutants")]
     pub mutant: Option<quorate_raft::Mutant>,
+}
+
+/// What links tell before messages: the life at the other end, and those before it.
+#[derive(Debug, Default)]
+pub struct Links {
+    /// The starts before each incarnation of a node.
+    lives: BTreeMap<(NodeId, u64), Vec<Start>>,
+    /// Which incarnation knows which.
+    told: BTreeSet<(NodeId, u64, NodeId, u64)>,
 }
 
 impl Cluster {
@@ -62,7 +77,7 @@ impl Cluster {
     /// A node with an empty card that knows this membership.
     pub fn insert(&mut self, id: NodeId, membership: Membership) {
         let disk = Disk { membership, ..Disk::default() };
-        let node = Node { raft: None, disk, starts: 0, digest: 0, applied: Position::default() };
+        let node = Node { raft: None, disk, starts: 0, copies: 0, digest: 0, applied: Position::default() };
         assert!(self.nodes.insert(id, node).is_none(), "ids are used once");
     }
 
@@ -71,9 +86,11 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         assert!(node.raft.is_none(), "it runs already");
         node.starts += 1;
-        let incarnation = self.seed.wrapping_mul(31) ^ (id.0 << 32) ^ node.starts;
+        let incarnation = self.seed.wrapping_mul(31) ^ (node.copies << 48) ^ (id.0 << 32) ^ node.starts;
         let start = Start { count: node.starts, incarnation };
         let restored = node.disk.recover();
+        self.links.lives.insert((id, incarnation), restored.earlier.clone());
+        node.disk.starts.push(start);
         let image = node.disk.image.as_ref();
         node.digest = image.map_or(0, |image| image.digest);
         node.applied = image.map_or_else(Position::default, |image| image.position);
@@ -144,13 +161,17 @@ impl Cluster {
         }
         for fetch in &ready.fetches {
             let found = node.disk.read(fetch.after, fetch.last);
+            if let Some(slow) = &mut self.slow {
+                slow.begin_fetch((id, node.starts), *fetch, found);
+                continue;
+            }
             let raft = node.raft.as_mut().expect("it runs");
             match found {
                 Some((after, entries)) => {
                     self.fetched += 1;
                     raft.fetched(fetch.to, after, entries);
                 }
-                None => raft.fetch_failed(fetch.to),
+                None => raft.fetch_failed(fetch.to, fetch.after),
             }
         }
         self.images.extend(ready.images.iter().map(|wanted| (id, *wanted)));
@@ -175,7 +196,18 @@ impl Cluster {
 
     /// A message arrives, if its receiver runs.
     pub fn deliver(&mut self, flight: Flight) {
+        self.greet(flight.to, flight.from, flight.message.start);
         self.input(flight.to, |raft| raft.step(flight.from, flight.message));
+    }
+
+    /// The link over which a message comes tells first who lives at its other end, if it is a new one.
+    fn greet(&mut self, to: NodeId, from: NodeId, start: Start) {
+        let Some(node) = self.nodes.get(&to).filter(|node| node.raft.is_some()) else { return };
+        let own = node.disk.starts.last().map_or(0, |own| own.incarnation);
+        if self.links.told.insert((to, own, from, start.incarnation)) {
+            let earlier = self.links.lives.get(&(from, start.incarnation)).cloned().unwrap_or_default();
+            self.input(to, |raft| raft.heard_start(from, start, &earlier));
+        }
     }
 
     /// A node keeps an image of what it applied, and forgets the log below it.

@@ -36,6 +36,11 @@ pub struct History {
     /// Stopped processes: time they will be told of when they go on.
     paused: BTreeMap<NodeId, u32>,
     next_id: u64,
+    /// Who was proposed as a learner and starts once that is committed: what it is told of members stands later in
+    /// the log than its own log reaches.
+    joining: Option<NodeId>,
+    /// Every node is read from in each step.
+    is_read_always: bool,
     numbers: u64,
 }
 
@@ -69,13 +74,17 @@ impl History {
                 [usize::try_from(dice.roll(8)).expect("below 8")],
         };
         let mut cluster = Cluster::new(seed, voters);
+        cluster.slow = Some(super::slow::Slow::default());
         prepare(&mut cluster);
         for id in voters {
             cluster.start(NodeId(*id));
         }
+        let is_read_always = dice.one_in(4);
         History {
             cluster,
             reached: Reached::default(),
+            is_read_always,
+            joining: None,
             dice,
             weather,
             cuts: BTreeSet::new(),
@@ -91,6 +100,7 @@ impl History {
         self.deliver();
         self.disks();
         self.images();
+        self.join();
         self.clients();
         self.faults();
         self.changes();
@@ -175,13 +185,48 @@ impl History {
 
     fn images(&mut self) {
         for (from, wanted) in std::mem::take(&mut self.cluster.images) {
-            if self.dice.one_in(3) && self.cluster.raft(from).is_some() {
-                let arrives = !self.dice.one_in(4) && !self.paused.contains_key(&wanted.to);
-                self.reached.count(if arrives { "image sent" } else { "image failed" });
-                self.cluster.send_image(from, wanted, arrives);
-            } else {
+            if !self.dice.one_in(3) || self.cluster.raft(from).is_none() {
                 self.cluster.images.push((from, wanted));
+            } else if self.dice.one_in(4) {
+                self.reached.count("image failed");
+                self.cluster.input(from, |raft| raft.image_failed(wanted.to));
+            } else {
+                self.reached.count("image sent");
+                self.cluster.begin_image(from, wanted);
             }
+        }
+        let slow = self.cluster.slow.as_ref().expect("things take a while");
+        let (fetches, images, answers) = (slow.fetch_count(), slow.images_to(), slow.answer_count());
+        for _ in 0..fetches {
+            if self.dice.one_in(4) {
+                self.cluster.end_fetch();
+            }
+        }
+        for (at, to) in images.into_iter().enumerate().rev() {
+            if self.dice.one_in(12) && !self.paused.contains_key(&to) {
+                self.cluster.end_image(at);
+            }
+        }
+        for at in (0..answers).rev() {
+            if self.dice.one_in(6) {
+                self.cluster.answer_image(at);
+            }
+        }
+    }
+
+    /// Who was taken in as a learner starts.
+    fn join(&mut self) {
+        let Some(id) = self.joining else { return };
+        let knows = |raft: &&Raft| raft.membership_committed().member(id).is_some();
+        let running = self.cluster.nodes.values().filter_map(|node| node.raft.as_ref());
+        let known = running.filter(knows).max_by_key(|raft| raft.membership_committed().version);
+        if let Some(known) = known.map(|raft| raft.membership_committed().clone())
+            && self.dice.one_in(10)
+        {
+            self.joining = None;
+            self.cluster.insert(id, known);
+            self.cluster.start(id);
+            self.reached.count("learner added");
         }
     }
 
@@ -203,6 +248,13 @@ impl History {
         }
         if self.dice.one_in(3) {
             self.cluster.read(id, self.numbers);
+        }
+        if self.is_read_always {
+            for id in running {
+                self.numbers += 1;
+                self.cluster.read(id, self.numbers);
+            }
+            self.reached.count("read always");
         }
     }
 
@@ -322,16 +374,15 @@ impl History {
 
     fn add_learner(&mut self, leader: NodeId) {
         let id = self.next_id;
-        let known = self.cluster.raft(leader).expect("it runs").membership_committed().clone();
-        let added = self.cluster.input(leader, |raft| {
-            let next = with_learner(raft.membership(), id);
-            raft.propose_membership(next).is_ok()
+        let added = self.joining.is_none().then(|| {
+            self.cluster.input(leader, |raft| {
+                let next = with_learner(raft.membership(), id);
+                raft.propose_membership(next).is_ok()
+            })
         });
-        if added == Some(true) {
+        if added == Some(Some(true)) {
             self.next_id += 1;
-            self.cluster.insert(NodeId(id), known);
-            self.cluster.start(NodeId(id));
-            self.reached.count("learner added");
+            self.joining = Some(NodeId(id));
         }
     }
 

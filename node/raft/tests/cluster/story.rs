@@ -67,6 +67,7 @@ impl Story {
                 let (disk, starts) = self.back_ups[&id].clone();
                 let node = self.cluster.nodes.get_mut(&id).expect("a node");
                 (node.disk, node.starts) = (disk, starts);
+                node.copies += 1;
             }
             "status" => self.status(),
             _ => self.ask(command, words),

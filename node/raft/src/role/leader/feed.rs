@@ -19,15 +19,15 @@ impl Raft {
         self.tell_transfer(false);
     }
 
-    /// A span that `Ready.fetches` asked for; `after` stands right before it. What is no such span counts as
-    /// not found.
+    /// A span that `Ready.fetches` asked for; `after` stands right before it. What is no span counts as not found;
+    /// one that is not wanted any more is forgotten: another may be on its way.
     pub fn fetched(&mut self, to: NodeId, after: Position, entries: Vec<Entry>) {
         let last = self.log.last().index;
-        let wanted = self.leading().and_then(|leader| leader.progress.get_mut(&to)?.end_fetch());
-        if let Some(wanted) = wanted {
+        let wanted = self.ends_fetch(to, after.index);
+        if wanted {
             let entries: Vec<Entry> =
                 entries.into_iter().take_while(|entry| entry.position.index <= last).collect();
-            if wanted == after.index && is_span(after, &entries) {
+            if is_span(after, &entries) {
                 self.send_append(to, after, entries);
             } else {
                 self.want_image(to);
@@ -36,13 +36,18 @@ impl Raft {
         self.end_input();
     }
 
-    /// The card no longer has the span asked for.
-    pub fn fetch_failed(&mut self, to: NodeId) {
-        let wanted = self.leading().and_then(|leader| leader.progress.get_mut(&to)?.end_fetch());
-        if wanted.is_some() {
+    /// The card no longer has the span asked for, after that index.
+    pub fn fetch_failed(&mut self, to: NodeId, after: Index) {
+        if self.ends_fetch(to, after) {
             self.want_image(to);
         }
         self.end_input();
+    }
+
+    /// Whether that answers a fetch under way, of a span still wanted.
+    fn ends_fetch(&mut self, to: NodeId, after: Index) -> bool {
+        let peer = self.leading().and_then(|leader| leader.progress.get_mut(&to));
+        peer.is_some_and(|peer| peer.end_fetch(after))
     }
 
     /// That peer has been sent the image of that position, all of it.
@@ -107,7 +112,13 @@ impl Raft {
     }
 
     fn want_image(&mut self, to: NodeId) {
-        let Some(peer) = self.leading().and_then(|leader| leader.progress.get_mut(&to)) else { return };
+        let Some(leader) = self.leading() else { return };
+        let Some(peer) = leader.progress.get_mut(&to) else { return };
+        if !peer.is_member() {
+            // Whoever refuses its link tells it, too, that it was removed: that is not worth all of the state.
+            leader.progress.remove(&to);
+            return;
+        }
         let at_least = peer.want_image();
         self.outbox.images.push(ImageWanted { to, at_least });
     }

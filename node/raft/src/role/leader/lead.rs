@@ -40,6 +40,7 @@ impl Raft {
             leader.progress.retain(|_, peer| !peer.is_gone(now));
             leader.progress.values_mut().for_each(|peer| peer.maintain(now));
             self.judge_lag();
+            self.finish_change();
             self.tell_transfer(true);
             self.promote();
         }
@@ -84,6 +85,8 @@ impl Raft {
             AppendAnswer::Rejected { hint, .. } => self.log.meeting_point(hint).index,
             AppendAnswer::Taken { .. } | AppendAnswer::Full => last,
         };
+        let is_blind =
+            matches!(answer, AppendAnswer::Rejected { previous, hint } if previous.max(hint.index) < base);
         let is_sound = match answer {
             AppendAnswer::Taken { verified, persisted } => persisted <= verified && verified <= last,
             AppendAnswer::Rejected { previous, .. } => previous > Index(0) && previous <= last,
@@ -97,7 +100,7 @@ impl Raft {
         peer.heard(now);
         match answer {
             AppendAnswer::Taken { verified, persisted } => peer.taken(verified, persisted, now),
-            AppendAnswer::Rejected { previous, .. } => peer.rejected(previous, meeting),
+            AppendAnswer::Rejected { previous, .. } => peer.rejected(previous, meeting, is_blind),
             AppendAnswer::Full => peer.full(now),
         }
         self.advance_commit();
@@ -142,14 +145,20 @@ impl Raft {
         membership
     }
 
-    /// After a commit: a joint membership that is committed is left; a leader that is no voter any more goes.
+    /// After a commit: a joint membership that is committed is left, but not during a hand-over, whose heir would not
+    /// have all of the log any more; a leader that is no voter any more goes.
     fn finish_change(&mut self) {
+        let RoleState::Leader(leader) = &self.role else { return };
+        let is_handing_over = leader.transfer.is_some();
         let is_in_flight = self.memberships.in_flight().next().is_some();
-        if is_in_flight {
+        if is_in_flight || self.committed < leader.first {
             return;
         }
         let membership = self.memberships.in_force();
         if !membership.voters_outgoing.is_empty() {
+            if is_handing_over {
+                return;
+            }
             let next = crate::membership_change::after_joint(membership);
             self.append_membership(next);
         } else if !membership.voters.contains(&self.node) {

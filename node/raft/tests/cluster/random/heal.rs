@@ -37,6 +37,7 @@ impl History {
             self.deliver();
             self.disks();
             self.images();
+            self.join();
             if let Some(leader) = self.cluster.leader()
                 && goal
                     .is_none_or(|goal| self.cluster.raft(leader).is_some_and(|raft| raft.last().index < goal))
@@ -61,7 +62,8 @@ impl History {
         let members = leader.membership_committed();
         let digest = self.cluster.nodes[&leader.node()].digest;
         let agrees = |id: NodeId| {
-            let node = &self.cluster.nodes[&id];
+            // Who joins and has not started yet is waited for.
+            let Some(node) = self.cluster.nodes.get(&id) else { return false };
             node.applied.index >= goal
                 && node
                     .raft
