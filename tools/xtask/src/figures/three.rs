@@ -34,23 +34,31 @@ fn free_cluster(stage: &Stage, kind: Kind) -> Result<Cluster<'_>> {
 }
 
 /// Likewise on cards that were free until then.
-fn card_cluster<'a>(stage: &'a Stage, kind: Kind, cards: &[Card<'_>; 3]) -> Result<Cluster<'a>> {
+fn card_cluster<'a>(stage: &'a Stage, kind: Kind, cards: &[Card<'_>; 3], model: &str) -> Result<Cluster<'a>> {
     let cluster = stage.cluster(kind, &cards.each_ref().map(Card::mount))?;
     cluster.settle()?;
-    cards.iter().try_for_each(|card| card.set_model("ordinary"))?;
+    cards.iter().try_for_each(|card| card.set_model(model))?;
     Ok(cluster)
 }
 
 pub(super) fn load(stage: &Stage) -> Result<Outcome> {
     let seconds = stage.pick("20s", "4s");
-    let figures = side_by_side(stage, |kind| {
-        let cluster = free_cluster(stage, kind)?;
+    let measure = |cluster: &Cluster<'_>, storage: &str| {
         cluster.bench(&[&LOAD[..], &[stage.pick("5s", "1s")]].concat(), LOAD_LIMIT)?;
-        speed(&cluster.bench(&[&LOAD[..], &[seconds]].concat(), LOAD_LIMIT)?)
+        let figures = speed(&cluster.bench(&[&LOAD[..], &[seconds]].concat(), LOAD_LIMIT)?)?;
+        let name = |(what, unit, value)| (format!("{storage}: {what}"), unit, value);
+        anyhow::Ok(figures.into_iter().map(name).collect::<Vec<Seen>>())
+    };
+    let figures = side_by_side(stage, |kind| {
+        let mut figures = measure(&free_cluster(stage, kind)?, "in memory")?;
+        let cards = stage.three_cards("free")?;
+        figures.extend(measure(&card_cluster(stage, kind, &cards, "free")?, "free cards")?);
+        Ok(figures)
     })?;
     let did = format!(
-        "three members, data in memory (/dev/shm), 64 clients in closed loops on 6 connections spread over the \
-         members, 256-byte values, 10,000 keys, {seconds} after a warm-up; clients and members share the machine"
+        "three members, 64 clients in closed loops on 6 connections spread over the members, 256-byte values, 10,000 \
+         keys, {seconds} after a warm-up; data in memory (/dev/shm), then on three simulated cards that cost nothing \
+         but what simulating takes; clients and members share the machine"
     );
     Ok(Outcome { did, figures })
 }
@@ -116,7 +124,7 @@ pub(super) fn kill(stage: &Stage) -> Result<Outcome> {
     let figures = side_by_side(stage, |kind| {
         let free = gaps(&mut free_cluster(stage, kind)?, rounds)?;
         let cards = stage.three_cards("free")?;
-        let slow = gaps(&mut card_cluster(stage, kind, &cards)?, rounds)?;
+        let slow = gaps(&mut card_cluster(stage, kind, &cards, "ordinary")?, rounds)?;
         let mut figures = Vec::new();
         for (storage, gaps) in [("free storage", free), ("ordinary cards", slow)] {
             let worst = gaps.iter().copied().fold(f64::NAN, f64::max);
@@ -163,18 +171,20 @@ pub(super) fn power(stage: &Stage) -> Result<Outcome> {
     let rounds = stage.pick(5, 2);
     let figures = side_by_side(stage, |kind| {
         let cards = stage.three_cards("free")?;
-        let mut cluster = card_cluster(stage, kind, &cards)?;
-        let (mut times, mut most, mut total) = (Vec::new(), Vec::new(), Vec::new());
+        let mut cluster = card_cluster(stage, kind, &cards, "ordinary")?;
+        let (mut times, mut most, mut total, mut read) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             cluster.bench(&["put", "--clients", "8", "--total", "200"], LOAD_LIMIT)?;
             std::thread::sleep(Duration::from_secs(2));
             cluster.kill_all()?;
-            let before = flushes(&cards)?;
-            let (seconds, now) = cluster.start_all_to_first_write(|| flushes(&cards))?;
+            let before = counts(&cards)?;
+            let (seconds, now) = cluster.start_all_to_first_write(|| counts(&cards))?;
             times.push(seconds);
-            let each: Vec<f64> = now.iter().zip(&before).map(|(now, before)| now - before).collect();
-            most.push(each.iter().copied().fold(0.0, f64::max));
-            total.push(each.iter().sum());
+            let each =
+                |what: usize| now.iter().zip(&before).map(move |(now, before)| now[what] - before[what]);
+            most.push(each(0).fold(0.0, f64::max));
+            total.push(each(0).sum());
+            read.push(each(1).fold(0.0, f64::max) / 1_048_576.0);
             cluster.wait_whole()?;
         }
         let worst = times.iter().copied().fold(f64::NAN, f64::max);
@@ -183,16 +193,22 @@ pub(super) fn power(stage: &Stage) -> Result<Outcome> {
             seen("first write, worst", Unit::Seconds, worst),
             seen("flushes until then, busiest card", Unit::Count, median(most)),
             seen("flushes until then, three cards", Unit::Count, median(total)),
+            seen("read until then, busiest card", Unit::Mebibytes, median(read)),
         ])
     })?;
     let did = format!(
         "three ordinary simulated cards; all members killed (-9) at once and started again at once; from the start of \
          the processes to the first acknowledged put, asked at each member by new processes; the cards' own counters; \
-         median of {rounds}"
+         what the machine has cached is not read from the cards; median of {rounds}"
     );
     Ok(Outcome { did, figures })
 }
 
-fn flushes(cards: &[Card<'_>; 3]) -> Result<Vec<f64>> {
-    cards.iter().map(|card| number(&card.stats()?, "/flushes")).collect()
+/// Flushes and bytes read of each card so far.
+fn counts(cards: &[Card<'_>; 3]) -> Result<Vec<[f64; 2]>> {
+    let of = |card: &Card<'_>| {
+        let stats = card.stats()?;
+        Ok([number(&stats, "/flushes")?, number(&stats, "/bytes_read")?])
+    };
+    cards.iter().map(of).collect()
 }
