@@ -6,7 +6,6 @@ use core::time::Duration;
 use quorate_peer::{KeyError, NodeKey};
 use quorate_raft::{Config as CoreConfig, Raft, Restored, decode_membership};
 use quorate_store::{DecodeError, ImageError, ImageLoader, Store, decode};
-use quorate_types::limits::EARLIER_STARTS_COUNT_MAX;
 use quorate_types::{
     ClusterTime, Entry, EntryKind, HardState, Identity, Index, Membership, NodeId, Position, Start, Term,
 };
@@ -14,7 +13,6 @@ use quorate_wal::{
     Disk, DiskErrorKind, ImageHead, RealDisk, Recovered, Settings, Tail, WalError, Writer, images,
     open_image, read_small_file, recover, remove_unfinished_images, write_small_file,
 };
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// How long a start waits for the folder: a process that was killed lets go of it only once the system has

@@ -284,10 +284,7 @@ fn a_node_id_of_any_size_fits_a_hello() {
         node: NodeId(u64::MAX),
         start: Start { count: u64::MAX, incarnation: u64::MAX },
         port: u16::MAX,
-        earlier: vec![
-            Start { count: u64::MAX, incarnation: u64::MAX };
-            quorate_types::limits::EARLIER_STARTS_COUNT_MAX
-        ],
+        earlier: vec![Start { count: u64::MAX, incarnation: u64::MAX }; limits::EARLIER_STARTS_COUNT_MAX],
     };
     let frame = encode_head(Kind::Hello, &hello).unwrap();
     assert_eq!(decode_head(&frame[HEADER_BYTES..]), Ok(hello.clone()));

@@ -203,7 +203,9 @@ impl History {
             }
         }
         for (at, to) in images.into_iter().enumerate().rev() {
-            if self.dice.one_in(12) && !self.paused.contains_key(&to) {
+            let is_reached =
+                !self.paused.contains_key(&to) && self.alone.is_none_or(|(alone, _)| alone != to);
+            if self.dice.one_in(12) && is_reached {
                 self.cluster.end_image(at);
             }
         }
@@ -226,6 +228,9 @@ impl History {
             self.joining = None;
             self.cluster.insert(id, known);
             self.cluster.start(id);
+            if let Some((alone, _)) = self.alone {
+                self.cuts.extend([(id, alone), (alone, id)]);
+            }
             self.reached.count("learner added");
         }
     }

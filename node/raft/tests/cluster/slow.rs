@@ -10,10 +10,13 @@ use std::collections::VecDeque;
 /// A node and which of its lives.
 type Life = (NodeId, u64);
 
+/// The position before a span, and its entries.
+type Span = (Position, Vec<Entry>);
+
 /// What is under way.
 #[derive(Debug, Default)]
 pub struct Slow {
-    fetches: VecDeque<(Life, Fetch, Option<(Position, Vec<Entry>)>)>,
+    fetches: VecDeque<(Life, Fetch, Option<Span>)>,
     /// From whom, to whom, what.
     images: Vec<(Life, Life, Image)>,
     /// Who is to hear that whom it was sent to has it up to there, or has not got it.
@@ -21,7 +24,7 @@ pub struct Slow {
 }
 
 impl Slow {
-    pub fn begin_fetch(&mut self, by: Life, fetch: Fetch, found: Option<(Position, Vec<Entry>)>) {
+    pub fn begin_fetch(&mut self, by: Life, fetch: Fetch, found: Option<Span>) {
         self.fetches.push_back((by, fetch, found));
     }
 
