@@ -101,7 +101,10 @@ async fn the_leader_alone(program: Program) {
     let (_, _, history) = trial.finish().await;
     // `refuses` saw an old serializable read; whether the load made one too is the hour's luck. Where it did, the
     // judge is awake: as a linearizable one it would not pass.
-    println!("the load read old values without asking for the newest: {}", history.check_peeks_as_gets().is_err());
+    println!(
+        "the load read old values without asking for the newest: {}",
+        history.check_peeks_as_gets().is_err()
+    );
 }
 
 async fn a_follower_alone(program: Program) {

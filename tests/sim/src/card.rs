@@ -188,7 +188,8 @@ impl Disk for Card {
             let (Change::Name(path, _) | Change::Unname(path) | Change::Rename(path, _)) = change;
             name_in(dir, path).is_some()
         };
-        let (ours, others): (Vec<_>, Vec<_>) = core::mem::take(&mut inner.changes).into_iter().partition(is_ours);
+        let (ours, others): (Vec<_>, Vec<_>) =
+            core::mem::take(&mut inner.changes).into_iter().partition(is_ours);
         inner.changes = others;
         for change in ours {
             apply(&mut inner.names_durable, change);

@@ -133,7 +133,8 @@ impl World {
         let (life, term) = (board.life, process.observed.term);
         let is_taken = process.inbox.offer(inbound).is_ok();
         if is_taken {
-            actor.asked = Some(Asked { slot, life, id, term, clocks, began: self.now, taken_at: None, reply });
+            actor.asked =
+                Some(Asked { slot, life, id, term, clocks, began: self.now, taken_at: None, reply });
             self.wake_soon(slot);
         } else {
             self.queue.push(self.now + 500 * MS, Event::Lease(number));
@@ -233,7 +234,8 @@ impl World {
         let Some(process) = &self.boards[slot.0].process else { return };
         let store = &process.driver.store;
         let is_gone = |(id, lease): (&i64, &Lease)| {
-            let is_gone = lease.base.is_some() && !lease.has_ended && store.lease(LeaseId(*id), false).is_none();
+            let is_gone =
+                lease.base.is_some() && !lease.has_ended && store.lease(LeaseId(*id), false).is_none();
             is_gone.then_some(*id)
         };
         let gone: Vec<i64> = self.leases.leases.iter().filter_map(is_gone).collect();
@@ -247,7 +249,8 @@ impl World {
                 let clocks = self.clocks();
                 let lease = &self.leases.leases[&id];
                 let base = lease.base.clone().unwrap_or_default();
-                let counted: Vec<Nanos> = clocks.iter().zip(&base).map(|(now, base)| (now - base) / MS).collect();
+                let counted: Vec<Nanos> =
+                    clocks.iter().zip(&base).map(|(now, base)| (now - base) / MS).collect();
                 let ttl = lease.ttl / MS;
                 self.fail(format!(
                     "lease {id} of {ttl} ms ended early: since it was promised the boards' clocks counted {counted:?} \

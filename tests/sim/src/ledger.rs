@@ -131,7 +131,9 @@ impl Ledger {
         if known == digest {
             return Ok(());
         }
-        Err(format!("at index {index} the state of node {node} is {digest:08x}, that of {other} was {known:08x}"))
+        Err(format!(
+            "at index {index} the state of node {node} is {digest:08x}, that of {other} was {known:08x}"
+        ))
     }
 
     /// Two logs that agree at one index agree below it.
@@ -205,7 +207,9 @@ impl World {
                 let boards = &self.boards;
                 let has = |voter: &NodeId| {
                     let home = self.homes.get(voter).map(|home| &boards[home.0]);
-                    home.is_none_or(|board| board.node != Some(*voter) || board.has_durable(Index(index), term))
+                    home.is_none_or(|board| {
+                        board.node != Some(*voter) || board.has_durable(Index(index), term)
+                    })
                 };
                 let holds = |voters: &[NodeId]| {
                     voters.is_empty() || voters.iter().filter(|voter| has(voter)).count() > voters.len() / 2
@@ -253,7 +257,10 @@ impl World {
         }
         if (&now.voters, &now.voters_outgoing) != (&before.voters, &before.voters_outgoing) {
             let names = |nodes: &[NodeId]| -> String {
-                nodes.iter().map(|node| self.homes.get(node).map_or("?".into(), |slot| format!("{slot} "))).collect()
+                nodes
+                    .iter()
+                    .map(|node| self.homes.get(node).map_or("?".into(), |slot| format!("{slot} ")))
+                    .collect()
             };
             let line = format!("{slot}: voters {}out {}", names(&now.voters), names(&now.voters_outgoing));
             self.tell(line);

@@ -28,9 +28,9 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let (sum, failure) = match wish {
         Wish::One(seed) => return one(seed, &settings),
-        Wish::Span(from, to) => {
-            run_many(settings.threads, Options::default(), |number| Some(from + number).filter(|seed| *seed < to))
-        }
+        Wish::Span(from, to) => run_many(settings.threads, Options::default(), |number| {
+            Some(from + number).filter(|seed| *seed < to)
+        }),
         Wish::Hours(hours) => {
             let end = began + Duration::from_secs_f64(hours * 3_600.0);
             let first = fresh_seed();
@@ -56,10 +56,14 @@ fn main() -> ExitCode {
 fn one(seed: u64, settings: &Settings) -> ExitCode {
     if settings.is_verbose {
         // What the nodes say of themselves, between the lines of the story.
-        tracing_subscriber::fmt().without_time().with_target(false).with_max_level(tracing::Level::INFO).init();
+        tracing_subscriber::fmt()
+            .without_time()
+            .with_target(false)
+            .with_max_level(tracing::Level::INFO)
+            .init();
     }
     let tells_messages = settings.tells_messages;
-    match run_guarded(seed, Options { tells: true, tells_messages, ..Options::default() }) {
+    match run_guarded(seed, Options { tells: true, tells_messages }) {
         Ok(told) => {
             println!(
                 "seed {seed} is fine: {} elections, {} entries, {} operations, {} virtual ms, trace {:016x}",
@@ -73,7 +77,9 @@ fn one(seed: u64, settings: &Settings) -> ExitCode {
 
 fn report(failure: &Failure) -> ExitCode {
     let Failure { seed, at_ms, words, story } = failure;
-    println!("FAILED: seed {seed} at {at_ms} ms: {words}\n{story}\nagain: cargo xtask sim --seed {seed} --verbose");
+    println!(
+        "FAILED: seed {seed} at {at_ms} ms: {words}\n{story}\nagain: cargo xtask sim --seed {seed} --verbose"
+    );
     ExitCode::FAILURE
 }
 

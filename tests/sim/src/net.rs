@@ -228,12 +228,12 @@ impl World {
     }
 
     fn look_after_link(&mut self, source: Slot, target: Slot) {
-        let is_open = self.is_passable(source, target) && self.boards[source.0].held_until(self.now).is_none();
+        let is_open =
+            self.is_passable(source, target) && self.boards[source.0].held_until(self.now).is_none();
         let (board, peer) = (&self.boards[source.0], &self.boards[target.0]);
         let (Some(process), Some(node)) = (&board.process, peer.node) else { return };
         let is_wanted = process.outbox.knows(node);
-        let is_known =
-            peer.process.as_ref().is_some_and(|other| other.outbox.knows(process.identity.node));
+        let is_known = peer.process.as_ref().is_some_and(|other| other.outbox.knows(process.identity.node));
         let stream = self.net.streams.entry((source, target)).or_default();
         let carries = is_open && !stream.is_void && is_known;
         if stream.is_up && is_wanted {
@@ -270,14 +270,11 @@ impl World {
 
 /// A message in a line.
 fn brief(message: &Message) -> String {
-    let body = match &message.body {
-        Body::AppendEntries(append) => format!(
-            "append after {} {} entries, committed {}",
-            append.previous,
-            append.entries.len(),
-            append.committed
-        ),
-        other => format!("{other:?}"),
+    let body = if let Body::AppendEntries(append) = &message.body {
+        let count = append.entries.len();
+        format!("append after {} {count} entries, committed {}", append.previous, append.committed)
+    } else {
+        format!("{:?}", message.body)
     };
     format!("start {} term {} {body}", message.start.count, message.term)
 }

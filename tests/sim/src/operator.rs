@@ -69,6 +69,11 @@ impl Operator {
     pub(crate) fn is_joining(&self) -> bool {
         self.joining.is_some()
     }
+
+    /// Whether anything is under way that may change who belongs.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.joining.is_some() || self.changing.is_some()
+    }
 }
 
 impl World {
@@ -193,10 +198,10 @@ impl World {
                     process.driver.image.is_wanted = true;
                 }
             }
-            25..50 => self.ask_change(slot, |node| Change::Transfer(node)),
+            25..50 => self.ask_change(slot, Change::Transfer),
             50..75 if self.may_change_members() => self.join_somebody(),
-            75..92 if self.may_change_members() => self.ask_change(slot, |node| Change::Remove(node)),
-            92..100 if self.may_change_members() => self.ask_change(slot, |node| Change::Promote(node)),
+            75..92 if self.may_change_members() => self.ask_change(slot, Change::Remove),
+            92..100 if self.may_change_members() => self.ask_change(slot, Change::Promote),
             _ => {}
         }
     }
@@ -244,7 +249,9 @@ impl World {
     pub(crate) fn follow_change(&mut self) {
         let Some(mut changing) = self.operator.changing.take() else { return };
         match look(&mut changing.reply) {
-            Look::Waiting if self.now - changing.began < 60 * SECOND => self.operator.changing = Some(changing),
+            Look::Waiting if self.now - changing.began < 60 * SECOND => {
+                self.operator.changing = Some(changing)
+            }
             Look::Waiting => self.fail(format!("nobody answers {:?} for a minute", changing.change)),
             Look::Gone | Look::Is(Err(_)) => {}
             Look::Is(Ok(membership)) => match changing.change {

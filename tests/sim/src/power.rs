@@ -40,7 +40,9 @@ impl World {
                 let done = self.card_time(slot) + 50 * MS;
                 self.queue.push(done, Event::Started(slot, life));
                 let warning = begun.warning.map(|words| format!("; {words}")).unwrap_or_default();
-                self.tell(format!("{slot} starts as node {node}, start {start}, log ends at {last}{warning}"));
+                self.tell(format!(
+                    "{slot} starts as node {node}, start {start}, log ends at {last}{warning}"
+                ));
                 #[cfg(feature = "mutants")]
                 self.mutate(slot);
             }

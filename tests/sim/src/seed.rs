@@ -87,12 +87,9 @@ pub fn run(seed: u64, options: Options) -> Result<Report, Box<Failure>> {
     let recovery = world.play();
     match world.broken.take() {
         None => Ok(world.report(seed, recovery)),
-        Some(words) => Err(Box::new(Failure {
-            seed,
-            at_ms: world.now / MS,
-            words,
-            story: world.story.last_lines(),
-        })),
+        Some(words) => {
+            Err(Box::new(Failure { seed, at_ms: world.now / MS, words, story: world.story.last_lines() }))
+        }
     }
 }
 
@@ -160,7 +157,8 @@ impl World {
         let mut found = None;
         for (at, one) in running.iter().enumerate() {
             for other in &running[at + 1..] {
-                let core = |slot: &Slot| self.boards[slot.0].process.as_ref().map(|process| &process.driver.core);
+                let core =
+                    |slot: &Slot| self.boards[slot.0].process.as_ref().map(|process| &process.driver.core);
                 if let (Some(one), Some(other)) = (core(one), core(other)) {
                     found = found.or(Ledger::do_logs_match(one, other).err());
                 }
@@ -186,8 +184,12 @@ impl World {
             }
             if self.now - began > RECOVERED_WITHIN {
                 let words = self.what_is_missing();
-                let served: Vec<_> = asked.iter().map(|(slot, written)| (slot.0, written.is_done())).collect();
-                self.fail(format!("no recovery within {} s: served {served:?}, {words}", RECOVERED_WITHIN / SECOND));
+                let served: Vec<_> =
+                    asked.iter().map(|(slot, written)| (slot.0, written.is_done())).collect();
+                self.fail(format!(
+                    "no recovery within {} s: served {served:?}, {words}",
+                    RECOVERED_WITHIN / SECOND
+                ));
             }
         }
         let recovery = self.now - began;
@@ -239,7 +241,10 @@ impl World {
                 let key = format!("last-{slot}").into_bytes();
                 let put = Put { key, value: b"well".to_vec(), ..Put::default() };
                 let inbound = Inbound::Propose { command: Command::Put(put), reply };
-                if self.boards[slot.0].process.as_ref().is_some_and(|process| process.inbox.offer(inbound).is_ok())
+                if self.boards[slot.0]
+                    .process
+                    .as_ref()
+                    .is_some_and(|process| process.inbox.offer(inbound).is_ok())
                 {
                     asked.push((*slot, answer.into()));
                     self.wake_soon(*slot);
@@ -247,12 +252,15 @@ impl World {
             }
         }
         asked.retain_mut(|(_, written)| !written.has_failed());
-        let served = expected.iter().all(|slot| asked.iter().any(|(other, written)| other == slot && written.is_done()));
+        let served = expected
+            .iter()
+            .all(|slot| asked.iter().any(|(other, written)| other == slot && written.is_done()));
         served && self.are_equal(&expected)
     }
 
     fn are_equal(&mut self, slots: &[Slot]) -> bool {
-        let applied = |slot: &Slot| self.boards[slot.0].process.as_ref().map(|process| process.driver.store.applied());
+        let applied =
+            |slot: &Slot| self.boards[slot.0].process.as_ref().map(|process| process.driver.store.applied());
         let all: Vec<_> = slots.iter().map(applied).collect();
         if !all.windows(2).all(|pair| pair[0] == pair[1]) {
             return false;

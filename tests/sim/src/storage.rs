@@ -155,7 +155,14 @@ impl World {
                         ImageHead { position, hard_state, membership, number, ..process.image_head.clone() };
                     let writer = ImageWriter::create(card.clone(), &head).ok();
                     let slice = None;
-                    Work::Image(Box::new(ImageWork { export, position, number, writer, slice, written: None }))
+                    Work::Image(Box::new(ImageWork {
+                        export,
+                        position,
+                        number,
+                        writer,
+                        slice,
+                        written: None,
+                    }))
                 }
             };
             process.work = Some(work);

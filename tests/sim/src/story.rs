@@ -17,7 +17,8 @@ pub(crate) struct Story {
 
 impl Story {
     pub(crate) fn tell(&mut self, now: Nanos, line: &str) {
-        let line = format!("{:>10.3} {line}", f64::from(u32::try_from(now / MS).unwrap_or(u32::MAX)) / 1_000.0);
+        let line =
+            format!("{:>10.3} {line}", f64::from(u32::try_from(now / MS).unwrap_or(u32::MAX)) / 1_000.0);
         if self.is_told {
             println!("{line}");
         }

@@ -24,6 +24,7 @@ pub(crate) struct Transfer {
     to: NodeId,
     file: ImageSource<CardFile>,
     receiver: Option<ImageReceiver<Card>>,
+    has_begun: bool,
     blocked_since: Option<Nanos>,
     installed: Option<Box<Installed>>,
     is_installed: bool,
@@ -46,6 +47,7 @@ impl World {
             to,
             file,
             receiver: None,
+            has_begun: false,
             blocked_since: None,
             installed: None,
             is_installed: false,
@@ -55,13 +57,7 @@ impl World {
         self.queue.push(self.now + delay, Event::Transfer(number));
     }
 
-    fn image_sent(
-        &mut self,
-        slot: Slot,
-        life: Life,
-        to: NodeId,
-        position: Option<quorate_types::Position>,
-    ) {
+    fn image_sent(&mut self, slot: Slot, life: Life, to: NodeId, position: Option<quorate_types::Position>) {
         let board = &self.boards[slot.0];
         if board.life == life
             && let Some(process) = &board.process
@@ -127,6 +123,7 @@ impl World {
             process.is_receiving_image = true;
             self.situations.reach_if(receiver.offset() > 0, Situation::ImageResumed);
             transfer.receiver = Some(receiver);
+            transfer.has_begun = true;
             return true;
         };
         if receiver.offset() < name.bytes {
@@ -135,16 +132,20 @@ impl World {
             return count > 0 && receiver.write(&bytes[..count]).is_ok() && receiver.sync_so_far().is_ok();
         }
         let Some(receiver) = transfer.receiver.take() else { return false };
-        let Ok(installed) = take_whole(receiver, &process.image_number) else { return false };
-        transfer.installed = Some(Box::new(installed));
+        match take_whole(receiver, &process.image_number) {
+            Ok(installed) => transfer.installed = Some(Box::new(installed)),
+            Err(words) => {
+                self.tell(format!("{target} cannot take the image at {}: {words}", name.position));
+                return false;
+            }
+        }
         true
     }
 
     fn end_transfer(&mut self, transfer: Transfer, is_sent: bool) {
         let (target, life) = transfer.target;
         let board = &mut self.boards[target.0];
-        let has_begun = transfer.receiver.is_some() || transfer.installed.is_some();
-        if has_begun
+        if transfer.has_begun
             && board.life == life
             && let Some(process) = board.process.as_mut()
         {

@@ -51,7 +51,8 @@ impl World {
         self.hear_watcher(number);
         self.give_credit(number);
         // A client that asks for a leader (`hasleader`) is sent away where there is none for long.
-        let has_leader = self.watchers[number].stream.as_ref().is_none_or(|stream| self.has_leader(stream.slot));
+        let has_leader =
+            self.watchers[number].stream.as_ref().is_none_or(|stream| self.has_leader(stream.slot));
         let is_sent_away = !has_leader && self.watchers[number].rng.per_mille(100);
         let moves_on = !self.faults.is_over && self.watchers[number].rng.per_mille(10);
         if is_sent_away || moves_on {

@@ -189,11 +189,9 @@ fn a_cluster_is_started_told_of_stopped_and_started_again() {
     let home = folder.path().join("home");
     let mut dev = Dev::start(folder.path(), &home);
     let text = dev.text_until("Ctrl-C");
-    for part in [
-        "n2 joins\nn3 joins\nn4 joins\n",
-        "3 voters: 1 may fail.",
-        "export ETCDCTL_ENDPOINTS=127.0.0.1:",
-    ] {
+    for part in
+        ["n2 joins\nn3 joins\nn4 joins\n", "3 voters: 1 may fail.", "export ETCDCTL_ENDPOINTS=127.0.0.1:"]
+    {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     let nodes: Vec<Pid> = ["n1", "n2", "n3", "n4"].iter().map(|name| process(&text, name)).collect();

@@ -106,7 +106,8 @@ impl Inode {
         for (page, unsynced) in &mut self.unsynced {
             if unsynced.ghost != 0 && unsynced.dirty == 0 && drops() {
                 let now = self.pages.get(page).expect("what differs is there");
-                let back = merged(Some(now), unsynced.durable.as_ref().unwrap_or(&Arc::new(ZEROS)), unsynced.ghost);
+                let back =
+                    merged(Some(now), unsynced.durable.as_ref().unwrap_or(&Arc::new(ZEROS)), unsynced.ghost);
                 self.pages.insert(*page, back);
                 unsynced.ghost = 0;
             }

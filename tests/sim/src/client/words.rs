@@ -2,8 +2,8 @@
 
 use quorate_api::{Read, ReadOutcome};
 use quorate_store::{
-    Command, Compare, CompareOperator, CompareTarget, DeleteRange, KeyRange, KeyValue, Outcome, Put, RangeRequest,
-    Txn, TxnOperation,
+    Command, Compare, CompareOperator, CompareTarget, DeleteRange, KeyRange, KeyValue, Outcome, Put,
+    RangeRequest, Txn, TxnOperation,
 };
 use quorate_tests::linear::{Answer, Expected, Held, Op};
 

@@ -3,6 +3,7 @@
 use super::Cure;
 use crate::board::{CardCopy, Slot, State};
 use crate::card::{BAD, ORDINARY};
+use crate::process::Process;
 use crate::queue::{Event, MS, SECOND};
 use crate::world::World;
 use quorate_types::{NodeId, Start};
@@ -64,12 +65,24 @@ impl World {
             let home = self.slot_of(**voter).map(|home| &self.boards[home.0]);
             **voter != node && home.is_some_and(|home| home.state != State::Refused)
         };
-        let has_quorum =
-            |voters: &[NodeId]| voters.is_empty() || voters.iter().filter(is_sound).count() > voters.len() / 2;
-        let is_settled = !members.is_joint() && !self.operator.is_joining();
+        let has_quorum = |voters: &[NodeId]| {
+            voters.is_empty() || voters.iter().filter(is_sound).count() > voters.len() / 2
+        };
+        // No other membership stands in any log: it could leave the copy's vote needed.
+        let is_agreed = |process: &Process| *process.driver.core.membership() == members;
+        let all_agree = members.members.iter().all(|member| {
+            let home = self.slot_of(member.id).and_then(|home| self.boards[home.0].process.as_ref());
+            home.is_some_and(|process| is_agreed(process))
+        });
+        let is_settled = all_agree && !members.is_joint() && !self.operator.is_busy();
         let is_only_one = !self.boards.iter().any(|board| board.is_restored);
         let needs_others = copy.members.voters.len() >= 2;
-        board.node == Some(node) && all_saw && is_settled && needs_others && is_only_one && has_quorum(&members.voters)
+        board.node == Some(node)
+            && all_saw
+            && is_settled
+            && needs_others
+            && is_only_one
+            && has_quorum(&members.voters)
     }
 
     fn put_back(&mut self, slot: Slot) {

@@ -73,7 +73,8 @@ impl World {
                         pairs.extend([(*one, *other), (*other, *one)]);
                     }
                 }
-                self.situations.reach_if(side.len() * 2 == on.len() && on.len() >= 4, Situation::SplitInHalves);
+                self.situations
+                    .reach_if(side.len() * 2 == on.len() && on.len() >= 4, Situation::SplitInHalves);
                 let is_minority = leads && side.len() * 2 < on.len();
                 self.situations.reach_if(is_minority, Situation::LeaderOfMinority);
                 format!("{side:?} are cut off from the others")
@@ -99,7 +100,8 @@ impl World {
         let Some(process) = board.process.as_ref().filter(|_| board.life == life) else { return };
         let seen = &process.observed;
         let others = (0..self.boards.len()).map(Slot).filter(|other| *other != slot);
-        let was_alone = others.flat_map(|other| [(slot, other), (other, slot)]).all(|pair| self.net.cuts.contains(&pair));
+        let was_alone =
+            others.flat_map(|other| [(slot, other), (other, slot)]).all(|pair| self.net.cuts.contains(&pair));
         let needs_others = seen.voters.len() >= 2;
         if was_alone && needs_others && seen.term.0 > term.0 + 1 {
             let now = seen.term;
