@@ -11,8 +11,9 @@ use quorate_wal::{ImageReceiver, ImageSource};
 use quorated::inbox::{Inbound, Installed};
 use quorated::receiver::take_whole;
 
-/// Bytes between two looks at the link.
-const PIECE_BYTES: usize = 8 * 1024;
+/// Bytes between two looks at the link: a sixteenth of the image, within these bounds.
+const PIECE_BYTES_MIN: u64 = 4 * 1024;
+const PIECE_BYTES_MAX: u64 = 512 * 1024;
 
 /// A link that carries nothing for so long ends the transfer.
 const PATIENCE: Nanos = 3 * SECOND;
@@ -37,6 +38,7 @@ impl World {
         let target = self.slot_of(to).map(|target| (target, self.boards[target.0].life));
         let file = ImageSource::newest(&self.boards[slot.0].card).ok().flatten();
         let (Some(target), Some(file)) = (target, file) else {
+            self.tell(format!("{slot} has no image to send, or {to} is nowhere"));
             return self.image_sent(slot, life, to, None);
         };
         let number = self.transfer_last + 1;
@@ -86,7 +88,7 @@ impl World {
             return self.queue.push(self.now + 100 * MS, Event::Transfer(number));
         }
         transfer.blocked_since = None;
-        if self.rng.per_mille(20) {
+        if self.rng.per_mille(20) && !self.faults.is_over {
             self.situations.reach_if(transfer.receiver.is_some(), Situation::ImageCut);
             return self.end_transfer(transfer, false);
         }
@@ -127,7 +129,8 @@ impl World {
             return true;
         };
         if receiver.offset() < name.bytes {
-            let mut bytes = vec![0; PIECE_BYTES];
+            let piece = (name.bytes / 16).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
+            let mut bytes = vec![0; usize::try_from(piece).expect("half a MiB")];
             let Ok(count) = transfer.file.read_at(receiver.offset(), &mut bytes) else { return false };
             return count > 0 && receiver.write(&bytes[..count]).is_ok() && receiver.sync_so_far().is_ok();
         }
@@ -153,6 +156,10 @@ impl World {
         }
         let position = is_sent.then(|| transfer.file.name().position);
         let (source, life) = transfer.source;
+        if !is_sent {
+            let position = transfer.file.name().position;
+            self.tell(format!("the image at {position} does not get from {source} to {target}"));
+        }
         if is_sent && self.is_partitioned() {
             self.situations.reach(Situation::ImageDuringPartition);
         }
