@@ -44,6 +44,19 @@ const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "sim",
+        what: "thousands of whole clusters, each from its seed; every situation must be reached",
+        run: Run::Always("cargo xtask sim --seeds 1..2001 --all"),
+    },
+    Step {
+        name: "mutants",
+        what: "known ways to break the core, each of which the histories and the simulator must catch",
+        run: Run::Always(
+            "cargo test --locked --profile sim --package quorate-raft --package quorate-sim --features \
+             quorate-raft/mutants,quorate-sim/mutants --test mutants",
+        ),
+    },
+    Step {
         name: "doc-test",
         what: "examples in documentation",
         run: Run::Always("cargo test --workspace --locked --doc"),
