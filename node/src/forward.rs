@@ -59,6 +59,9 @@ pub enum Forward {
         /// The answer.
         answer: Result<FarAnswer, FarRefusal>,
     },
+    /// The members as committed where this comes from: told when a link comes up, and when they change. Who missed
+    /// changes would else refuse a leader that joined since as a stranger, and never learn of them.
+    Members(Membership),
 }
 
 /// What only the leader can answer.

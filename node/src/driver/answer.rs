@@ -46,6 +46,7 @@ impl Driver {
             Forward::Answer { incarnation, number, answer } if is_for_now(incarnation) => {
                 self.ask_answered(number, answer);
             }
+            Forward::Members(members) => self.told_members(members),
             // Said to an earlier life of this node.
             Forward::NotTaken { .. } | Forward::Refused { .. } | Forward::Answer { .. } => {}
         }
@@ -110,6 +111,7 @@ impl Driver {
             }
             // The asker's deadline answers. Proposals are not gathered here.
             Forward::Propose { .. }
+            | Forward::Members(_)
             | Forward::NotTaken { .. }
             | Forward::Refused { .. }
             | Forward::Answer { .. } => {}

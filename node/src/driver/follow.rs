@@ -2,10 +2,12 @@
 
 use super::{Driver, DriverEnd};
 use crate::background::Job;
+use crate::forward::Forward;
 use core::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use quorate_api::{PeerStatus, Refusal};
 use quorate_raft::{PeerProgress, Role};
+use quorate_types::limits::MEMBER_COUNT_MAX;
 use quorate_types::{Member, Membership, NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +22,10 @@ pub(super) struct Seen {
     role: Option<Role>,
     membership: Membership,
     linked: Membership,
+    /// Of the committed memberships other members told of, the newest beyond this node's own.
+    told: Option<Membership>,
+    /// Version of what this node told last.
+    version_told: u64,
     is_removed: bool,
     reachable: BTreeSet<NodeId>,
     starts: u64,
@@ -30,15 +36,6 @@ impl Seen {
     /// Whether this node is known to be no member any more.
     pub(super) fn is_removed(&self) -> bool {
         self.is_removed
-    }
-
-    /// A link came up or went down.
-    pub(super) fn reachable(&mut self, peer: NodeId, is_up: bool) {
-        if is_up {
-            self.reachable.insert(peer);
-        } else {
-            self.reachable.remove(&peer);
-        }
     }
 }
 
@@ -79,7 +76,41 @@ impl Driver {
         self.change_lost();
     }
 
+    /// A link came up or went down.
+    pub(super) fn reachable(&mut self, peer: NodeId, is_up: bool) {
+        if is_up {
+            self.work.seen.reachable.insert(peer);
+            self.send_forward(peer, Forward::Members(self.core.membership_committed().clone()));
+        } else {
+            self.work.seen.reachable.remove(&peer);
+        }
+    }
+
+    /// Tells the others when more is committed of who belongs.
+    fn tell_members(&mut self) {
+        let members = self.core.membership_committed();
+        if members.version > self.work.seen.version_told {
+            self.work.seen.version_told = members.version;
+            let members = members.clone();
+            for peer in self.work.seen.reachable.clone() {
+                self.send_forward(peer, Forward::Members(members.clone()));
+            }
+        }
+    }
+
+    /// A member tells who belongs. It decides nothing here; it says whom to listen to until the log has come there.
+    pub(super) fn told_members(&mut self, told: Membership) {
+        let newest = self.work.seen.told.as_ref().map_or(0, |told| told.version);
+        let is_news = told.version > newest.max(self.core.membership().version);
+        let is_sound = told.members.len() <= MEMBER_COUNT_MAX
+            && told.members.iter().all(|member| member.excess().is_none());
+        if is_news && is_sound {
+            self.work.seen.told = Some(told);
+        }
+    }
+
     fn follow_membership(&mut self) {
+        self.tell_members();
         let membership = self.core.membership();
         if *membership != self.work.seen.membership {
             tracing::info!(
@@ -102,18 +133,20 @@ impl Driver {
     }
 
     /// Whom links lead to: the members in force, those of the committed membership, for what is not committed may
-    /// yet be void, and those just removed who have not heard of it. Strangers are judged by what is committed.
+    /// yet be void, those just removed who have not heard of it, and those of newer members that others told of. Strangers are judged by what is committed.
     fn linked(&self) -> Membership {
         let committed = self.core.membership_committed();
         let mut linked = self.core.membership().clone();
-        linked.version = committed.version;
         let farewell: Vec<NodeId> = self.core.progress().map(|peer| peer.node).collect();
         let before = self.work.seen.linked.members.iter().filter(|member| farewell.contains(&member.id));
-        for member in committed.members.iter().chain(before) {
+        let told = self.work.seen.told.as_ref().filter(|told| told.version > linked.version);
+        let told: &[Member] = told.map_or(&[], |told| &told.members);
+        for member in committed.members.iter().chain(before).chain(told) {
             if !linked.is_member(member.id) {
                 linked = linked.with_learner(member.clone());
             }
         }
+        linked.version = committed.version;
         linked
     }
 

@@ -144,7 +144,7 @@ impl Driver {
             Inbound::Join { joiner, reply } => self.ask_join(joiner, reply),
             Inbound::DialledBack { ticket, seen } => self.dialled_back(ticket, seen),
             Inbound::Greeted { peer, start, earlier } => self.core.heard_start(peer, start, &earlier),
-            Inbound::Reachable { peer, is_up } => self.work.seen.reachable(peer, is_up),
+            Inbound::Reachable { peer, is_up } => self.reachable(peer, is_up),
             Inbound::NotMember(index) => self.told_no_member(index),
             Inbound::Stop => self.stop(),
         }

@@ -4,11 +4,10 @@ mod cards;
 mod network;
 
 use crate::board::Slot;
-use crate::queue::{Event, Life, MS, SECOND};
+use crate::queue::{Event, MS, SECOND};
 use crate::rng::Rng;
 use crate::situation::Situation;
 use crate::world::World;
-use quorate_types::Term;
 use quorated::inbox::Inbound;
 
 /// The kinds.
@@ -64,17 +63,9 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub(crate) enum Cure {
     Weather(u64),
-    Cut(Vec<(Slot, Slot)>, Option<Alone>),
+    Cut(Vec<(Slot, Slot)>),
     Resume(Slot, bool),
     Card(Slot),
-}
-
-/// A node that nobody hears and who hears nobody, as it was when that began.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Alone {
-    slot: Slot,
-    life: Life,
-    term: Term,
 }
 
 /// The faults of a seed.
@@ -132,12 +123,10 @@ impl World {
         }
     }
 
-    /// A running board; the leader more often than others. Not one with an older copy of its card: each start on
-    /// it raises its count, and once that is beyond what its peers have seen of the newer card, nobody can tell.
+    /// A running board; the leader more often than others.
     fn victim(&mut self) -> Option<Slot> {
-        let mut running = self.running();
-        running.retain(|slot| !self.boards[slot.0].is_restored);
-        let leader = self.leader().filter(|slot| running.contains(slot) && self.faults.rng.per_mille(350));
+        let running = self.running();
+        let leader = self.leader().filter(|_| self.faults.rng.per_mille(350));
         leader.or_else(|| self.faults.rng.pick(&running).copied())
     }
 
@@ -148,7 +137,7 @@ impl World {
         }
         self.situations.reach(Situation::SiteCut);
         for slot in (0..self.boards.len()).map(Slot) {
-            if self.boards[slot.0].process.is_some() && !self.boards[slot.0].is_restored {
+            if self.boards[slot.0].process.is_some() {
                 self.cut_power(slot);
                 self.start_later(slot, 500 * MS, 3 * SECOND);
             }
@@ -200,10 +189,7 @@ impl World {
                     self.fair_weather();
                 }
             }
-            Cure::Cut(pairs, alone) => {
-                if let Some(alone) = alone {
-                    self.judge_alone(alone);
-                }
+            Cure::Cut(pairs) => {
                 for pair in &pairs {
                     self.net.cuts.remove(pair);
                 }

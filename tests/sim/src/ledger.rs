@@ -182,6 +182,17 @@ impl World {
         invariants::check(&process.driver.core);
         let now = Observed::of(process);
         let before = core::mem::replace(&mut process.observed, now.clone());
+        let needs_others = now.voters.len() >= 2;
+        if core::mem::take(&mut process.has_heard) || !needs_others {
+            process.term_heard = now.term;
+        }
+        // Pre-vote: whoever hears nobody ends the campaign it was in, and begins no other. So a node that was cut off
+        // deposes nobody when it comes back.
+        if now.term.0 > process.term_heard.0 + 1 {
+            let heard = process.term_heard;
+            return self
+                .fail(format!("{slot} heard nobody since term {heard}, and is in term {} now", now.term));
+        }
         if let Err(words) = self.judge(slot, &before, &now) {
             return self.fail(words);
         }
@@ -244,7 +255,7 @@ impl World {
         reached.reach_if(before.is_joint && !now.is_joint && now.leads, Situation::JointChange);
         reached.reach_if(now.is_removed && !before.is_removed, Situation::RemovedTold);
         reached.reach_if(now.is_removed && before.leads, Situation::RemovedLeader);
-        reached.reach_if(now.voters.len() >= 5, Situation::FiveVoters);
+        reached.reach_if(now.voters.len() >= 5 && before.voters.len() < 5, Situation::FiveVoters);
         let is_installed = now.image > before.image && before.applied < now.image && before.term != Term(0);
         reached.reach_if(is_installed, Situation::ImageInstalled);
         if is_elected {

@@ -24,6 +24,8 @@ mod rng;
 mod seed;
 mod situation;
 mod storage;
+#[cfg(test)]
+mod stories;
 mod story;
 mod transfer;
 mod watchers;

@@ -8,7 +8,7 @@ use crate::links::Sent;
 use crate::queue::{Event, MS, Nanos, SECOND, US};
 use crate::world::World;
 use quorate_raft::{Body, Envelope, Message};
-use quorate_types::NodeId;
+use quorate_types::{NodeId, Start};
 use quorated::forward::Forward;
 use quorated::inbox::Inbound;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -150,7 +150,7 @@ impl World {
             let heard = if is_known { "" } else { " (a stranger)" };
             self.tell(format!("{source} to {target}{heard}: {}", brief(&message)));
         }
-        let Some(process) = &self.boards[target.0].process else { return };
+        let Some(process) = self.boards[target.0].process.as_mut() else { return };
         if !is_known {
             let version = process.outbox.roster_version();
             // An answer to a node that is gone reaches nobody.
@@ -159,8 +159,38 @@ impl World {
             }
             return;
         }
-        let _is_heard: bool = process.inbox.hear(Inbound::Peer { from, message });
+        if !self.greet(source, from, target, message.start) {
+            return;
+        }
+        let Some(process) = self.boards[target.0].process.as_mut() else { return };
+        process.has_heard |= process.inbox.hear(Inbound::Peer { from, message });
         self.wake_soon(target);
+    }
+
+    /// A link begins with a hello: what comes over it is of that life of the speaker. False if there is no link that
+    /// could carry this, for the speaker is gone or a hello does not get through.
+    fn greet(&mut self, source: Slot, from: NodeId, target: Slot, start: Start) -> bool {
+        let is_open = self.is_passable(source, target);
+        let speaker = self.boards[source.0].process.as_ref().filter(|speaker| speaker.start == start);
+        let earlier = speaker.map(|speaker| speaker.earlier.clone());
+        let Some(hearer) = self.boards[target.0].process.as_mut() else { return false };
+        if hearer.greeted.get(&from) == Some(&start) {
+            return true;
+        }
+        let Some(earlier) = earlier.filter(|_| is_open) else { return false };
+        hearer.greeted.insert(from, start);
+        hearer.tell(Inbound::Greeted { peer: from, start, earlier });
+        true
+    }
+
+    /// Both ends of a new link say hello.
+    fn greet_both(&mut self, source: Slot, target: Slot) {
+        for (speaker, hearer) in [(source, target), (target, source)] {
+            let Some(process) = &self.boards[speaker.0].process else { return };
+            let (from, start) = (process.identity.node, process.start);
+            self.greet(speaker, from, hearer, start);
+            self.wake_soon(hearer);
+        }
     }
 
     /// The member does not know who speaks, and says so.
@@ -261,6 +291,9 @@ impl World {
         if is_open && is_wanted && !is_known {
             let version = peer.process.as_ref().map_or(0, |other| other.outbox.roster_version());
             self.refuse_stranger(source, target, version);
+        }
+        if is_up {
+            self.greet_both(source, target);
         }
         if is_up || was_up {
             self.wake_soon(source);

@@ -21,7 +21,7 @@ use quorated::metrics::Metrics;
 use quorated::recover::{Opened, RecoverError, look};
 use quorated::status::{self, LastWords, StatusView};
 use quorated::wal_worker::{WalParts, WalRequest, WalWorker};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -31,6 +31,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 pub(crate) struct Process {
     pub(crate) identity: Identity,
     pub(crate) start: Start,
+    /// The starts before it on this card.
+    pub(crate) earlier: Vec<Start>,
+    /// Whose hello was heard, and of which of its lives.
+    pub(crate) greeted: BTreeMap<NodeId, Start>,
     pub(crate) driver: Driver,
     pub(crate) inbox: Inbox,
     pub(crate) arrivals: Arrivals,
@@ -52,6 +56,10 @@ pub(crate) struct Process {
     /// When the driver's next turn is; later wishes do not move it.
     pub(crate) wake_at: Nanos,
     pub(crate) observed: Observed,
+    /// Another core has said something since the last turn.
+    pub(crate) has_heard: bool,
+    /// The term after the last turn in which another core had said something.
+    pub(crate) term_heard: Term,
 }
 
 /// What the wal thread does.
@@ -175,6 +183,8 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
     Process {
         identity: opened.identity,
         start: opened.start,
+        earlier: opened.earlier,
+        greeted: BTreeMap::new(),
         driver,
         inbox: inbox.clone(),
         arrivals,
@@ -194,6 +204,8 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
         is_receiving_image: false,
         wake_at: Nanos::MAX,
         observed: Observed::default(),
+        has_heard: true,
+        term_heard: Term(0),
     }
 }
 

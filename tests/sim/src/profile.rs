@@ -34,6 +34,28 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
+    /// Free cards, right clocks, nobody who asks, nothing that breaks.
+    #[cfg(test)]
+    pub(crate) fn calm(boards: usize) -> Profile {
+        Profile {
+            boards,
+            joined_first: 3,
+            models: vec![FREE; boards],
+            faults: Vec::new(),
+            fault_every: SECOND,
+            trouble: 0,
+            clients: 0,
+            lease_clients: 0,
+            watchers: 0,
+            think: SECOND,
+            keys: 1,
+            value_bytes: 0,
+            drift_ppm: 0,
+            operator_every: SECOND,
+            changes_members: false,
+        }
+    }
+
     pub(crate) fn of(rng: &mut Rng) -> Profile {
         let boards = usize::try_from(*rng.pick(&[1, 3, 3, 3, 4, 5, 5, 6]).expect("a list")).expect("small");
         let is_heavy = rng.per_mille(60);

@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Founds the cluster and brings the first boards in.
-    fn form(&mut self) {
+    pub(crate) fn form(&mut self) {
         self.found();
         let wanted = self.profile.joined_first;
         let voters_wanted = wanted - usize::from(wanted.is_multiple_of(2));

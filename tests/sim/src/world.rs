@@ -58,6 +58,16 @@ impl World {
     pub(crate) fn new(seed: u64) -> World {
         let mut rng = Rng::new(seed);
         let profile = Profile::of(&mut rng);
+        World::of(profile, rng)
+    }
+
+    /// A world in which nothing breaks by itself.
+    #[cfg(test)]
+    pub(crate) fn calm(seed: u64, boards: usize) -> World {
+        World::of(Profile::calm(boards), Rng::new(seed))
+    }
+
+    fn of(profile: Profile, mut rng: Rng) -> World {
         let boards = (0..profile.boards).map(|slot| {
             let card = Card::new(profile.models[slot], rng.fork());
             let rate = 1_000_000 - profile.drift_ppm + rng.below(2 * profile.drift_ppm + 1);

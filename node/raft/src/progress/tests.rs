@@ -82,6 +82,16 @@ fn a_peer_on_an_image_streams_once_it_stands_on_it() {
 }
 
 #[test]
+fn what_a_peer_has_meanwhile_is_not_sent_to_it_from_the_card() {
+    let mut progress = Progress::new(Index(5), 0);
+    progress.fetch(Index(4));
+    progress.claims(Index(6), Index(0), 1);
+    assert_eq!(progress.next(), Index(7), "sending goes on after what is verified");
+    assert!(!progress.end_fetch(Index(4)));
+    assert_eq!(progress.wants(Index(9)), Some(Index(6)));
+}
+
+#[test]
 fn a_restarted_peer_keeps_what_its_card_had() {
     let mut progress = streaming(7);
     progress.claims(Index(9), Index(8), 0);

@@ -53,8 +53,7 @@ impl World {
             return false;
         };
         let node = copy.node;
-        let is_later =
-            |seen: &Start| copy.start.is_none_or(|copied| seen.count > copied.count) && *seen == start;
+        let is_later = |seen: &Start| copy.start != Some(start) && *seen == start;
         let saw = |id: NodeId| {
             let home = self.slot_of(id).map(|home| &self.boards[home.0]);
             // Whose card is gone says nothing any more.

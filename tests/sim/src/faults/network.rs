@@ -1,6 +1,6 @@
 //! Weather and cuts.
 
-use super::{Alone, Cure};
+use super::Cure;
 use crate::board::Slot;
 use crate::net::{FAIR, Weather};
 use crate::queue::{Event, MS, US};
@@ -44,7 +44,6 @@ impl World {
         let Some(other) = self.faults.rng.pick(&others).copied() else { return };
         let leads = self.leader() == Some(slot);
         let mut pairs = Vec::new();
-        let mut alone = None;
         let words = match self.faults.rng.below(6) {
             0 => {
                 pairs.push((slot, other));
@@ -63,7 +62,6 @@ impl World {
             3 => {
                 pairs.extend(others.iter().flat_map(|other| [(*other, slot), (slot, *other)]));
                 self.situations.reach_if(leads && on.len() >= 3, Situation::LeaderOfMinority);
-                alone = self.alone(slot);
                 format!("{slot} is alone")
             }
             _ => {
@@ -82,31 +80,8 @@ impl World {
         };
         let time = self.faults.rng.between_log(50, 12_000) * MS;
         self.net.cuts.extend(pairs.iter().copied());
-        self.queue.push(self.now + time, Event::Heal(Cure::Cut(pairs, alone)));
+        self.queue.push(self.now + time, Event::Heal(Cure::Cut(pairs)));
         self.tell(format!("{words} for {} ms", time / MS));
-    }
-
-    fn alone(&self, slot: Slot) -> Option<Alone> {
-        let board = &self.boards[slot.0];
-        let seen = &board.process.as_ref()?.observed;
-        Some(Alone { slot, life: board.life, term: seen.term })
-    }
-
-    /// Alone, a node may end the campaign it was in; it does not begin another, for nobody grants it a pre-vote. So
-    /// it deposes nobody when it comes back.
-    pub(super) fn judge_alone(&mut self, alone: Alone) {
-        let Alone { slot, life, term } = alone;
-        let board = &self.boards[slot.0];
-        let Some(process) = board.process.as_ref().filter(|_| board.life == life) else { return };
-        let seen = &process.observed;
-        let others = (0..self.boards.len()).map(Slot).filter(|other| *other != slot);
-        let was_alone =
-            others.flat_map(|other| [(slot, other), (other, slot)]).all(|pair| self.net.cuts.contains(&pair));
-        let needs_others = seen.voters.len() >= 2;
-        if was_alone && needs_others && seen.term.0 > term.0 + 1 {
-            let now = seen.term;
-            self.fail(format!("{slot} was alone from term {term} on, and is in term {now} now"));
-        }
     }
 
     /// One side of a cut: that board and some of the others.
