@@ -144,14 +144,7 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
     let (fetches_in, fetches) = channel();
     let (fetch_give, fetch_take) = channel();
     let outbox = Outbox::new(opened.identity.node, life);
-    let image_head = ImageHead {
-        identity: opened.identity,
-        position: Position::default(),
-        membership: opened.membership.clone(),
-        hard_state: opened.core.hard_state(),
-        start: opened.start,
-        number: opened.image_number,
-    };
+    let image_head = image_head(&opened);
     let parts = WalParts {
         requests: wal_out,
         inbox: inbox.clone(),
@@ -206,6 +199,17 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
         observed: Observed::default(),
         has_heard: true,
         term_heard: Term(0),
+    }
+}
+
+fn image_head(opened: &Opened<Card>) -> ImageHead {
+    ImageHead {
+        identity: opened.identity,
+        position: Position::default(),
+        membership: opened.membership.clone(),
+        hard_state: opened.core.hard_state(),
+        start: opened.start,
+        number: opened.image_number,
     }
 }
 
