@@ -22,6 +22,7 @@ pub use image::ImageTrigger;
 
 use crate::auto_compact::AutoCompactor;
 use crate::background::Job;
+use crate::card_pace::CardPace;
 use crate::clock::Clock;
 use crate::forward::Forward;
 use crate::inbox::{ExportId, Reply};
@@ -122,6 +123,7 @@ pub struct Work {
     /// A trim that waits for them.
     trim_held: Option<WalRequest>,
     seen: follow::Seen,
+    card_pace: CardPace,
     phase: Phase,
     core_ticked: Duration,
     tick_next: Duration,
@@ -153,6 +155,7 @@ impl Default for Work {
             image_sending: BTreeMap::new(),
             trim_held: None,
             seen: follow::Seen::default(),
+            card_pace: CardPace::default(),
             phase: Phase::Running,
             core_ticked: Duration::ZERO,
             tick_next: Duration::ZERO,

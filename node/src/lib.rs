@@ -9,6 +9,7 @@
 pub mod assembly;
 pub mod auto_compact;
 pub mod background;
+mod card_pace;
 pub mod clock;
 pub mod config;
 pub mod disk_health;

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub is_learner: Gauge,
     /// Leaders seen since the start.
     pub leader_changes: Counter,
+    /// Hand-overs because of the own card.
+    pub card_hand_overs: Counter,
     /// Last index committed.
     pub committed: Gauge,
     /// Last index applied.
@@ -126,6 +128,7 @@ impl Metrics {
             is_leader: Gauge::default(),
             is_learner: Gauge::default(),
             leader_changes: Counter::default(),
+            card_hand_overs: Counter::default(),
             committed: Gauge::default(),
             applied: Gauge::default(),
             pending: Gauge::default(),
@@ -170,6 +173,11 @@ impl Metrics {
         gauge("etcd_server_proposals_pending", "Proposals that wait for their outcome", &self.pending);
         gauge("etcd_server_quota_backend_bytes", "The quota in bytes", &self.quota_bytes);
         registry.register("etcd_server_leader_changes_seen", "Leaders seen", self.leader_changes.clone());
+        registry.register(
+            "quorate_card_hand_overs",
+            "Times leadership was handed over because of the own card",
+            self.card_hand_overs.clone(),
+        );
         registry.register(
             "etcd_server_proposals_failed",
             "Proposals refused or timed out",

@@ -1,7 +1,7 @@
 //! What stands in the heads of frames. The order of fields and variants is the format: append, never change.
 
 use crate::bounded;
-use quorate_raft::{AppendAnswer, Body, Heartbeat, HeartbeatAnswer, Message, VoteRequest};
+use quorate_raft::{AppendAnswer, Body, Card, Heartbeat, HeartbeatAnswer, Message, VoteRequest};
 use quorate_types::{
     ClusterId, EntryKind, Index, Member, Membership, NodeId, PeerKey, Position, Start, Term, limits,
 };
@@ -37,7 +37,7 @@ pub(crate) enum WireBody {
     VoteRequest { last: Position, is_hand_over: bool },
     VoteAnswer { granted: bool },
     Heartbeat { committed: Index, round: u64 },
-    HeartbeatAnswer { round: u64, verified: Index, persisted: Index },
+    HeartbeatAnswer { round: u64, verified: Index, persisted: Index, card: WireCard },
     AppendEntries(WireAppend),
     AppendTaken { verified: Index, persisted: Index },
     AppendRejected { previous: Index, hint: Position },
@@ -46,6 +46,34 @@ pub(crate) enum WireBody {
     ReadAnswer { number: u64, index: Option<Index> },
     CampaignNow,
     StaleStart { seen: Start },
+}
+
+/// A `Card` as frames carry it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum WireCard {
+    Unknown,
+    Takes(u16),
+    StandsStill,
+}
+
+impl From<Card> for WireCard {
+    fn from(card: Card) -> WireCard {
+        match card {
+            Card::Unknown => WireCard::Unknown,
+            Card::Takes(ms) => WireCard::Takes(ms),
+            Card::StandsStill => WireCard::StandsStill,
+        }
+    }
+}
+
+impl From<WireCard> for Card {
+    fn from(card: WireCard) -> Card {
+        match card {
+            WireCard::Unknown => Card::Unknown,
+            WireCard::Takes(ms) => Card::Takes(ms),
+            WireCard::StandsStill => Card::StandsStill,
+        }
+    }
 }
 
 /// Entries follow `previous` without a gap, so only their terms are told.
@@ -77,8 +105,8 @@ impl WireMessage {
             }
             Body::VoteAnswer { granted } => WireBody::VoteAnswer { granted },
             Body::Heartbeat(Heartbeat { committed, round }) => WireBody::Heartbeat { committed, round },
-            Body::HeartbeatAnswer(HeartbeatAnswer { round, verified, persisted }) => {
-                WireBody::HeartbeatAnswer { round, verified, persisted }
+            Body::HeartbeatAnswer(HeartbeatAnswer { round, verified, persisted, card }) => {
+                WireBody::HeartbeatAnswer { round, verified, persisted, card: card.into() }
             }
             Body::AppendAnswer(AppendAnswer::Taken { verified, persisted }) => {
                 WireBody::AppendTaken { verified, persisted }
@@ -108,8 +136,9 @@ impl WireMessage {
             }
             WireBody::VoteAnswer { granted } => Body::VoteAnswer { granted },
             WireBody::Heartbeat { committed, round } => Body::Heartbeat(Heartbeat { committed, round }),
-            WireBody::HeartbeatAnswer { round, verified, persisted } => {
-                Body::HeartbeatAnswer(HeartbeatAnswer { round, verified, persisted })
+            WireBody::HeartbeatAnswer { round, verified, persisted, card } => {
+                let card = card.into();
+                Body::HeartbeatAnswer(HeartbeatAnswer { round, verified, persisted, card })
             }
             WireBody::AppendEntries(append) => return Err(append),
             WireBody::AppendTaken { verified, persisted } => {
@@ -227,7 +256,7 @@ pub(crate) struct AreYouThere {
 }
 
 /// What this release speaks between nodes.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// Addresses of one kind a member may have.
 pub(crate) const ADDRESS_COUNT_MAX: usize = 8;

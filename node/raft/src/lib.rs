@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod card;
 mod config;
 mod durable;
 pub mod invariants;
@@ -34,6 +35,7 @@ mod status;
 pub mod timing;
 mod transfer;
 
+pub use card::Card;
 pub use config::{Config, Restored};
 pub use membership_log::{decode_membership, encode_membership};
 pub use message::{

@@ -1,6 +1,7 @@
 //! What one node's core says to another's. One struct per kind, one enum; peers may say anything, so
 //! nothing here is believed before it is checked.
 
+use crate::Card;
 use alloc::vec::Vec;
 use quorate_types::{Entry, Index, NodeId, Position, Start, Term};
 
@@ -98,6 +99,8 @@ pub struct HeartbeatAnswer {
     pub verified: Index,
     /// As far as that is durable; zero while the answerer's term is not (rule 9).
     pub persisted: Index,
+    /// How the answerer's card does (rule 7).
+    pub card: Card,
 }
 
 /// Entries that follow `previous`.

@@ -7,7 +7,7 @@
 use crate::timing::{
     CAUGHT_UP_TICKS, ELECTION_TICKS_MAX, IMAGE_INSTALL_TICKS, RESEND_TICKS_MAX, RESEND_TICKS_MIN,
 };
-use crate::{PeerProgress, PeerState};
+use crate::{Card, PeerProgress, PeerState};
 use alloc::boxed::Box;
 use quorate_types::{Index, NodeId, Position};
 use window::Window;
@@ -33,6 +33,7 @@ pub(crate) struct Progress {
     committed_sent: Index,
     resend_ticks: u64,
     caught_up_since: Option<u64>,
+    card: Card,
     farewell: Option<Farewell>,
 }
 
@@ -77,6 +78,7 @@ impl Progress {
             committed_sent: Index(0),
             resend_ticks: RESEND_TICKS_MIN,
             caught_up_since: None,
+            card: Card::Unknown,
             farewell: None,
         }
     }
@@ -186,6 +188,7 @@ impl Progress {
         self.verified = self.persisted;
         self.resend_ticks = RESEND_TICKS_MIN;
         self.caught_up_since = None;
+        self.card = Card::Unknown;
         self.probe(if self.persisted == Index(0) { last.next() } else { self.persisted.next() });
     }
 
@@ -287,6 +290,15 @@ impl Progress {
         self.persisted
     }
 
+    /// How its card does, as it says.
+    pub(crate) fn card(&self) -> Card {
+        self.card
+    }
+
+    pub(crate) fn shows_card(&mut self, card: Card) {
+        self.card = card;
+    }
+
     pub(crate) fn round(&self) -> u64 {
         self.round
     }
@@ -321,6 +333,7 @@ impl Progress {
             persisted: self.persisted,
             is_active: self.is_active(now),
             is_caught_up: self.is_caught_up(now),
+            card: self.card,
             state,
         }
     }

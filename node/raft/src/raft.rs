@@ -32,6 +32,9 @@ pub struct Raft {
     pub(crate) log: Log,
     pub(crate) memberships: MembershipLog,
     pub(crate) durable: Durable,
+    /// What is written is durable after so many milliseconds.
+    pub(crate) card_takes: Option<u16>,
+    pub(crate) card_hand_overs: u64,
     pub(crate) committed: Index,
     pub(crate) applied: Index,
     /// Whether a committed membership had a place for this node.
@@ -109,6 +112,8 @@ impl Raft {
             was_member: membership.member(config.node).is_some(),
             memberships: MembershipLog::new(membership),
             durable,
+            card_takes: None,
+            card_hand_overs: 0,
             committed: applied,
             applied,
             peers: Peers::new(seen),

@@ -105,9 +105,10 @@ impl Raft {
         self.stale.is_none() && may_be_needed
     }
 
-    /// Sets a new random timeout.
+    /// Sets a new random timeout, longer on a sick card.
     pub(crate) fn arm_election(&mut self) {
-        self.election_at = self.now + self.random.between(ELECTION_TICKS_MIN, ELECTION_TICKS_MAX);
+        let timeout = self.random.between(ELECTION_TICKS_MIN, ELECTION_TICKS_MAX);
+        self.election_at = self.now + timeout + self.card().campaign_delay();
     }
 
     /// Asks every voter that has not answered yet, in the role's own kind of vote.

@@ -1,5 +1,6 @@
 //! What can be seen from outside.
 
+use crate::Card;
 use quorate_types::{Index, NodeId};
 
 /// What this node does in its term.
@@ -28,6 +29,8 @@ pub struct PeerProgress {
     pub is_active: bool,
     /// Has kept up for `timing::CAUGHT_UP_TICKS`.
     pub is_caught_up: bool,
+    /// How its card does.
+    pub card: Card,
     /// What the leader does about it.
     pub state: PeerState,
 }

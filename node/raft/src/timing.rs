@@ -43,10 +43,28 @@ pub const CAUGHT_UP_TICKS: u64 = 300;
 /// A removed peer is told for this long, at most, that it was removed.
 pub const FAREWELL_TICKS: u64 = 1_000;
 
+/// A card that has work, and makes none of it durable for this long, stands still, for the time being.
+pub const STANDSTILL_TICKS: u64 = 100;
+
+/// A leader whose card stands still for this long goes: three seconds, what Linux grants a card for one write. So much
+/// longer than `STANDSTILL_TICKS` that by then it has heard which cards stand still for the same reason.
+pub const SICK_TICKS: u64 = 300;
+
+/// A leader's card that is much slower than another voter's for this long is a reason to hand over.
+pub const SLOW_TICKS: u64 = 1_000;
+
+/// After a hand-over because of a card that came to nothing, the next is tried after this, at first.
+pub const GUARD_TICKS_MIN: u64 = 500;
+
+/// The back-off of trying again ends here.
+pub const GUARD_TICKS_MAX: u64 = 6_000;
+
 /// Longest time `ticks_until_due` names when nothing is due.
 pub const IDLE_TICKS: u64 = 100;
 
 const _: () = assert!(STICKINESS_TICKS + HEARTBEAT_TICKS <= ELECTION_TICKS_MIN);
 const _: () = assert!(ELECTION_TICKS_MIN < ELECTION_TICKS_MAX);
 const _: () = assert!(HEARTBEAT_TICKS * 5 <= STICKINESS_TICKS);
+const _: () = assert!(STANDSTILL_TICKS + STICKINESS_TICKS < SICK_TICKS);
+const _: () = assert!(TRANSFER_TICKS < GUARD_TICKS_MIN && GUARD_TICKS_MIN < GUARD_TICKS_MAX);
 const _: () = assert!(RESEND_TICKS_MIN < RESEND_TICKS_MAX);

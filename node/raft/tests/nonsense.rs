@@ -5,8 +5,8 @@ mod cluster;
 use cluster::Cluster;
 use cluster::dice::Dice;
 use quorate_raft::{
-    AppendAnswer, AppendEntries, AppendNumber, Body, Heartbeat, HeartbeatAnswer, Message, Raft, ReadId, Role,
-    VoteRequest,
+    AppendAnswer, AppendEntries, AppendNumber, Body, Card, Heartbeat, HeartbeatAnswer, Message, Raft, ReadId,
+    Role, VoteRequest,
 };
 use quorate_types::{Entry, EntryKind, Index, NodeId, Position, Start, Term};
 use std::collections::BTreeMap;
@@ -44,6 +44,11 @@ fn entries(dice: &mut Dice, raft: &Raft, previous: Position) -> Vec<Entry> {
         .collect()
 }
 
+fn card(dice: &mut Dice) -> Card {
+    dice.pick(&[Card::Unknown, Card::Takes(0), Card::Takes(u16::MAX), Card::StandsStill])
+        .expect("there are cards")
+}
+
 fn body(dice: &mut Dice, raft: &Raft) -> Body {
     let last = raft.last().index.0;
     let index = |dice: &mut Dice| Index(number(dice, last));
@@ -55,7 +60,12 @@ fn body(dice: &mut Dice, raft: &Raft) -> Body {
         4 => Body::Heartbeat(Heartbeat { committed: index(dice), round: number(dice, 3) }),
         5 => {
             let (verified, persisted) = (index(dice), index(dice));
-            Body::HeartbeatAnswer(HeartbeatAnswer { round: number(dice, 3), verified, persisted })
+            Body::HeartbeatAnswer(HeartbeatAnswer {
+                round: number(dice, 3),
+                verified,
+                persisted,
+                card: card(dice),
+            })
         }
         6 | 7 => {
             let previous = position(dice, raft);

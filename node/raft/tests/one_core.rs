@@ -5,8 +5,8 @@ mod cluster;
 
 use cluster::membership;
 use quorate_raft::{
-    AppendAnswer, AppendEntries, Body, Config, Envelope, Fetch, Heartbeat, HeartbeatAnswer, Message, Raft,
-    ReadId, Ready, Restored, Role, encode_membership,
+    AppendAnswer, AppendEntries, Body, Card, Config, Envelope, Fetch, Heartbeat, HeartbeatAnswer, Message,
+    Raft, ReadId, Ready, Restored, Role, encode_membership,
 };
 use quorate_types::{Entry, EntryKind, HardState, Index, Membership, NodeId, Position, Start, Term, limits};
 use std::sync::Arc;
@@ -73,7 +73,12 @@ fn taken(upto: u64) -> Body {
 }
 
 fn heard(round: u64, upto: u64) -> Body {
-    Body::HeartbeatAnswer(HeartbeatAnswer { round, verified: Index(upto), persisted: Index(upto) })
+    Body::HeartbeatAnswer(HeartbeatAnswer {
+        round,
+        verified: Index(upto),
+        persisted: Index(upto),
+        card: Card::Unknown,
+    })
 }
 
 fn append(previous: Position, entries: Vec<Entry>, committed: u64) -> Body {

@@ -6,7 +6,7 @@ use crate::forward::Forward;
 use core::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use quorate_api::{PeerStatus, Refusal};
-use quorate_raft::{PeerProgress, Role};
+use quorate_raft::{Card, PeerProgress, Role};
 use quorate_types::limits::MEMBER_COUNT_MAX;
 use quorate_types::{Member, Membership, NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,7 @@ pub(super) struct Seen {
     is_removed: bool,
     reachable: BTreeSet<NodeId>,
     starts: u64,
+    card_hand_overs: u64,
     describe_next: Duration,
 }
 
@@ -60,10 +61,27 @@ impl Driver {
         if has_new_leader {
             self.asks_follow_leader();
         }
+        self.follow_guard();
         self.follow_membership();
         self.follow_joins();
         self.follow_starts();
         self.follow_stale();
+    }
+
+    /// Consensus hands over because of this node's card.
+    fn follow_guard(&mut self) {
+        let count = self.core.card_hand_overs();
+        if count == self.work.seen.card_hand_overs {
+            return;
+        }
+        self.work.seen.card_hand_overs = count;
+        self.metrics.card_hand_overs.inc();
+        let state = match self.core.card() {
+            Card::StandsStill => "stands still".to_owned(),
+            Card::Takes(ms) => format!("takes {ms} ms a write, a member's much less"),
+            Card::Unknown => "is slow".to_owned(),
+        };
+        tracing::warn!("this node's card {state}: leadership goes to a member with a healthier one");
     }
 
     /// What a leader had in work goes to the next one, or its outcome is unknown.

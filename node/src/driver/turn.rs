@@ -17,7 +17,10 @@ use quorate_watch::StreamId;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Between two looks at deadlines, leases, compaction, images.
-const HOUSEKEEPING: Duration = Duration::from_millis(100);
+const HOUSEKEEPING: Duration = Duration::from_millis(110);
+
+/// So much earlier it goes along with a turn that there is anyway: a node that only heartbeats wakes once for both.
+const HOUSEKEEPING_EARLY: Duration = Duration::from_millis(30);
 
 /// After a housekeeping this late the thread was stopped (a paused machine, a debugger): what clients said
 /// meanwhile may still stand in some buffer.
@@ -71,7 +74,7 @@ impl Driver {
         // What arrived goes first: a message that waits for this thread shows that its sender lives.
         self.tick_core();
         self.advance();
-        if self.clock.now() >= self.work.tick_next {
+        if self.clock.now() + HOUSEKEEPING_EARLY >= self.work.tick_next {
             self.housekeeping();
             self.advance();
         }
@@ -122,6 +125,7 @@ impl Driver {
             Inbound::ExportEnd(export) => self.export_end(export),
             Inbound::Appended(appended) => {
                 if let Some(number) = appended.number {
+                    self.work.card_pace.ends(number, self.clock.now());
                     self.core.ack_append(number);
                 }
                 self.image.wal_bytes_written = appended.bytes_written;
@@ -165,6 +169,9 @@ impl Driver {
             }
             for envelope in messages {
                 self.links.send(envelope);
+            }
+            if let Some(append) = &append {
+                self.work.card_pace.begins(append.number, self.clock.now());
             }
             for part in append.into_iter().flat_map(AppendRequest::parts_of) {
                 self.tell_wal(WalRequest::Append(part));
@@ -278,6 +285,7 @@ impl Driver {
             self.work.progress_next = now + PROGRESS_INTERVAL;
             self.work.hub.notify_progress();
         }
+        self.core.card_takes(self.work.card_pace.typical_ms(now));
         self.expire_joins(now);
         self.describe_if_changed();
         self.start_image_if_due();

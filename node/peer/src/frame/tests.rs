@@ -1,7 +1,7 @@
 use super::*;
 use crate::fuzz;
 use proptest::prelude::*;
-use quorate_raft::{AppendAnswer, Heartbeat, HeartbeatAnswer, VoteRequest};
+use quorate_raft::{AppendAnswer, Card, Heartbeat, HeartbeatAnswer, VoteRequest};
 use quorate_types::{EntryKind, NodeId, Start};
 
 fn position(term: u64, index: u64) -> Position {
@@ -30,7 +30,12 @@ fn each() -> Vec<Message> {
         Body::VoteRequest(vote),
         Body::VoteAnswer { granted: false },
         Body::Heartbeat(Heartbeat { committed: Index(100), round: 12 }),
-        Body::HeartbeatAnswer(HeartbeatAnswer { round: 12, verified: Index(99), persisted: Index(98) }),
+        Body::HeartbeatAnswer(HeartbeatAnswer {
+            round: 12,
+            verified: Index(99),
+            persisted: Index(98),
+            card: Card::Takes(40),
+        }),
         Body::AppendEntries(append(5, vec![b"one".to_vec(), vec![], vec![3; 5_000], b"four".to_vec()])),
         Body::AppendEntries(append(0, vec![])),
         Body::AppendAnswer(AppendAnswer::Taken { verified: Index(9), persisted: Index(8) }),
@@ -237,6 +242,8 @@ fn arbitrary_body() -> impl Strategy<Value = Body> {
                 round,
                 verified: Index(verified),
                 persisted: Index(persisted),
+                card: [Card::Unknown, Card::Takes(7), Card::StandsStill]
+                    [usize::try_from(round % 3).expect("small")],
             })
         }),
         (any::<u64>(), position).prop_map(|(previous, hint)| Body::AppendAnswer(AppendAnswer::Rejected {

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use quorate_raft::{AppendAnswer, AppendEntries, Heartbeat, HeartbeatAnswer};
+use quorate_raft::{AppendAnswer, AppendEntries, Card, Heartbeat, HeartbeatAnswer};
 use quorate_types::{Entry, EntryKind, Index, Position, Start, Term};
 
 fn message(body: Body) -> Message {
@@ -12,7 +12,12 @@ fn heartbeat(round: u64) -> Message {
 }
 
 fn heartbeat_answer(round: u64) -> Message {
-    message(Body::HeartbeatAnswer(HeartbeatAnswer { round, verified: Index(0), persisted: Index(0) }))
+    message(Body::HeartbeatAnswer(HeartbeatAnswer {
+        round,
+        verified: Index(0),
+        persisted: Index(0),
+        card: Card::Unknown,
+    }))
 }
 
 fn read(number: u64) -> Message {

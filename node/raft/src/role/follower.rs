@@ -77,7 +77,8 @@ impl Raft {
     pub(crate) fn listens_to_leader(&mut self, from: NodeId, term: Term, round: u64) -> bool {
         if term < self.hard_state.term {
             if self.durable.hard_state().term == self.hard_state.term {
-                let nothing = HeartbeatAnswer { round, verified: Index(0), persisted: Index(0) };
+                let nothing =
+                    HeartbeatAnswer { round, verified: Index(0), persisted: Index(0), card: self.card() };
                 self.send(from, Body::HeartbeatAnswer(nothing));
             }
             return false;
@@ -97,6 +98,7 @@ impl Raft {
             round: heartbeat.round,
             verified: self.following.verified,
             persisted: self.claimable(),
+            card: self.card(),
         };
         self.following.claimed = self.following.claimed.max(answer.persisted);
         self.send(from, Body::HeartbeatAnswer(answer));

@@ -1,5 +1,6 @@
 //! Leading: the log goes out, claims of durability come back, a quorum of them commits.
 
+use crate::card::Guard;
 use crate::progress::Progress;
 use crate::read::LeaderReads;
 use crate::timing::{FAREWELL_TICKS, HEARTBEAT_TICKS};
@@ -18,6 +19,7 @@ pub(crate) struct Leader {
     pub(crate) progress: BTreeMap<NodeId, Progress>,
     pub(crate) reads: LeaderReads,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) guard: Guard,
     /// Newest heartbeat round.
     pub(crate) round: u64,
     /// The next round begins then, at the latest.
@@ -36,6 +38,7 @@ impl Leader {
             progress: BTreeMap::new(),
             reads: LeaderReads::default(),
             transfer: None,
+            guard: Guard::new(now),
             round: 0,
             heartbeat_at: now,
             upkeep_at: now,

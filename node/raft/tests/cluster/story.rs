@@ -40,6 +40,11 @@ impl Story {
             "cut" => self.cut.extend(words.map(id)),
             "heal" => self.cut.clear(),
             "stall" => self.stalled.extend(words.map(id)),
+            "card" => {
+                let at = number(&mut words);
+                let ms = words.next().map(|ms| ms.parse().expect("milliseconds"));
+                self.cluster.input(at, |raft| raft.card_takes(ms));
+            }
             "unstall" => self.stalled.clear(),
             "crash" => {
                 let id = number(&mut words);

@@ -1,6 +1,6 @@
 //! A core's words as text, short enough to read a story by.
 
-use quorate_raft::{Append, AppendAnswer, Body, LogChange, Message, Raft, Role};
+use quorate_raft::{Append, AppendAnswer, Body, Card, LogChange, Message, Raft, Role};
 use quorate_types::{Entry, EntryKind, Membership, NodeId, Position};
 
 pub fn position(position: Position) -> String {
@@ -57,6 +57,15 @@ pub fn append(append: &Append) -> String {
     format!("#{} {}", append.number.0, parts.join("; "))
 }
 
+/// Nothing, while there is nothing to say.
+fn card(card: Card) -> String {
+    match card {
+        Card::Unknown => String::new(),
+        Card::Takes(ms) => format!(" card {ms} ms"),
+        Card::StandsStill => " card stands still".to_owned(),
+    }
+}
+
 pub fn message(message: &Message) -> String {
     let body = match &message.body {
         Body::PreVoteRequest(request) => format!("pre-vote? last {}", position(request.last)),
@@ -71,8 +80,11 @@ pub fn message(message: &Message) -> String {
         }
         Body::HeartbeatAnswer(answer) => {
             format!(
-                "heard round {} verified {} persisted {}",
-                answer.round, answer.verified, answer.persisted
+                "heard round {} verified {} persisted {}{}",
+                answer.round,
+                answer.verified,
+                answer.persisted,
+                card(answer.card)
             )
         }
         Body::AppendEntries(append) => format!(

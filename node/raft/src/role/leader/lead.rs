@@ -42,6 +42,7 @@ impl Raft {
             self.judge_lag();
             self.finish_change();
             self.tell_transfer(true);
+            self.guard_card();
             self.promote();
         }
         if self.leading().is_some_and(|leader| now >= leader.heartbeat_at) {
@@ -62,7 +63,7 @@ impl Raft {
     }
 
     pub(crate) fn step_heartbeat_answer(&mut self, from: NodeId, answer: HeartbeatAnswer) {
-        let HeartbeatAnswer { round, verified, persisted } = answer;
+        let HeartbeatAnswer { round, verified, persisted, card } = answer;
         let (now, last) = (self.now, self.log.last().index);
         let Some(leader) = self.leading() else { return };
         let newest = leader.round;
@@ -73,6 +74,7 @@ impl Raft {
         };
         peer.heard(now);
         peer.answered(round);
+        peer.shows_card(card);
         peer.claims(verified, persisted, now);
         self.advance_commit();
         self.end_read_round();

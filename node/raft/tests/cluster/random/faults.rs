@@ -23,6 +23,13 @@ impl History {
             self.cuts.clear();
             self.alone = None;
         }
+        if self.dice.one_in(100)
+            && let Some(id) = self.dice.pick(&self.running())
+        {
+            let takes = self.dice.pick(&[None, Some(1), Some(40), Some(400), Some(4_000)]).flatten();
+            self.cluster.input(id, |raft| raft.card_takes(takes));
+            self.reached.count("card changed");
+        }
         if self.dice.one_in(120)
             && let Some(id) = self.dice.pick(&self.running())
         {
