@@ -98,6 +98,7 @@ pub fn run(config: &Config) -> ExitReason {
 /// What runs.
 struct Workers {
     runtime: Runtime,
+    peer_runtime: Runtime,
     serving: tokio::task::JoinHandle<()>,
     stop_serving: oneshot::Sender<()>,
     driver_end: oneshot::Receiver<DriverEnd>,
@@ -112,7 +113,9 @@ fn start(config: &Config) -> Result<Workers, StartError> {
     let cannot = |what: &'static str| {
         move |error: std::io::Error| (ExitReason::CannotStart, format!("{what}: {error}"))
     };
-    let runtime = runtime().map_err(cannot("the api threads cannot be started"))?;
+    let runtime =
+        open_runtime("api", API_THREAD_COUNT).map_err(cannot("the api threads cannot be started"))?;
+    let peer_runtime = open_runtime("peer", 1).map_err(cannot("the peer thread cannot be started"))?;
     let Begun { opened, key, port } = begin::begin(config, &runtime)?;
     let last_words = LastWords::in_folder(&config.data_dir);
     let mut errors: Vec<String> = Vec::new();
@@ -125,7 +128,7 @@ fn start(config: &Config) -> Result<Workers, StartError> {
     let (inbox, arrivals) = Inbox::bounded();
     let described = begin::described(config, opened.identity.node, &key, port.as_ref());
     let image_number = Arc::new(AtomicU64::new(opened.image_number));
-    let links = open_links(&runtime, key, port, &opened, &inbox, &image_number)?;
+    let links = open_links(&peer_runtime, key, port, &opened, &inbox, &image_number)?;
     let disk = opened.disk.clone();
     let parts =
         AssemblyParts { opened, described, inbox: inbox.clone(), links, image_number, last_words, errors };
@@ -144,7 +147,7 @@ fn start(config: &Config) -> Result<Workers, StartError> {
         }
         tracing::info!(url = listen.url, "serving clients");
     }
-    Ok(Workers { runtime, serving, stop_serving, driver_end, inbox, threads, disk })
+    Ok(Workers { runtime, peer_runtime, serving, stop_serving, driver_end, inbox, threads, disk })
 }
 
 /// Opens the peer room, if there is a port for it.
@@ -183,7 +186,8 @@ fn open_links(
 impl Workers {
     /// Waits for a signal or for the driver's end; then ends everything in order.
     fn wait(self) -> ExitReason {
-        let Workers { runtime, serving, stop_serving, mut driver_end, inbox, threads, disk } = self;
+        let Workers { runtime, peer_runtime, serving, stop_serving, mut driver_end, inbox, threads, disk } =
+            self;
         let end = runtime.block_on(async {
             tokio::select! {
                 end = &mut driver_end => Some(end),
@@ -216,7 +220,7 @@ impl Workers {
         };
         let end = end.unwrap_or(DriverEnd::CardFailed);
         // The background thread may be in the middle of a long piece; what it does needs no ending.
-        drop(threads);
+        drop((threads, peer_runtime));
         tracing::info!("stopped");
         exit_reason_of(end)
     }
@@ -254,11 +258,12 @@ pub(crate) fn exit_reason(error: &RecoverError) -> ExitReason {
     }
 }
 
-/// Two threads serve clients: more would take cores from the driver and the card's own work.
-fn runtime() -> std::io::Result<Runtime> {
+/// Few threads serve clients: more would take cores from the driver and the card's own work. The links to the peers
+/// have one of their own: a heartbeat waits for no client, and wakes one thread, not two that hand it over.
+fn open_runtime(name: &str, thread_count: usize) -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
-        .worker_threads(API_THREAD_COUNT)
-        .thread_name("api")
+        .worker_threads(thread_count)
+        .thread_name(name)
         .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()

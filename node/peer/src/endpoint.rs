@@ -3,10 +3,11 @@
 use crate::error::{DialError, DialFailure, PeerError};
 use crate::goodbye::Goodbye;
 use crate::key::{NodeKey, random};
+use crate::quiet::QuietRuntime;
 use crate::tls::{Purpose, Tls};
 use quinn::{
     ConnectError, Connection, ConnectionError, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
-    TokioRuntime, TransportErrorCode,
+    TransportErrorCode,
 };
 use quorate_types::PeerKey;
 use ring::hmac;
@@ -34,7 +35,7 @@ impl Dialer {
         config.cid_generator(|| Box::new(RandomIds));
         let server = tls.server()?;
         let endpoint =
-            Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(PeerError::Socket)?;
+            Endpoint::new(config, Some(server), socket, Arc::new(QuietRuntime)).map_err(PeerError::Socket)?;
         Ok(Dialer { endpoint, tls })
     }
 

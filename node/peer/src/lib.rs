@@ -11,8 +11,9 @@
 //! [`Peers::send`] and [`Peers::forward`] take what is for a peer, and [`Hall`] is told what comes from one. The
 //! sender is proven by its key; nothing else of what it says is checked here beyond its form.
 //!
-//! Links: each node dials each other member and sends on its own connection only. Heartbeats and their answers
-//! are datagrams on a connection of their own, the newest replaces one that waits. Behind them, by priority: votes, answers and reads; what
+//! Links: each node dials each other member and sends on its own connections only, but for answers to heartbeats.
+//! Heartbeats are datagrams on a connection of their own, their answers go back on it; the newest replaces one that
+//! waits. Behind them, by priority: votes, answers and reads; what
 //! halls say to each other; entries. What finds no room is dropped and counted, and nothing is kept for a peer
 //! that is down but the newest few urgent messages. Addresses are resolved at every dial; where a peer's own
 //! link comes from is dialled too.
@@ -43,9 +44,11 @@ mod link;
 mod pace;
 mod peers;
 mod queue;
+mod quiet;
 mod receive;
 mod roster;
 mod slot;
+mod socket;
 mod stats;
 mod stream;
 mod tls;

@@ -36,7 +36,7 @@ pub(crate) async fn keep<H: Hall>(core: Arc<Core>, slot: Arc<Slot>, hall: H) {
                 hall.reachable(slot.id, true);
                 tracing::info!(peer = %slot.id, address = %connection.remote_address(), "peer link is up");
                 let begun = Instant::now();
-                let end = carry(&core, &slot, &connection).await;
+                let end = carry(&core, &slot, &hall, &connection).await;
                 end.close(&connection);
                 slot.clear_outgoing(end.to_string());
                 hall.reachable(slot.id, false);
@@ -134,10 +134,15 @@ fn refusal(error: &StreamError) -> Option<Refusal> {
 }
 
 /// Writes what waits until the link ends.
-async fn carry(core: &Arc<Core>, slot: &Arc<Slot>, connection: &Connection) -> StreamError {
+async fn carry<H: Hall>(
+    core: &Arc<Core>,
+    slot: &Arc<Slot>,
+    hall: &H,
+    connection: &Connection,
+) -> StreamError {
     tokio::select! {
         error = connection.closed() => StreamError::Lost(error),
-        error = beat::write(core, slot, connection) => error,
+        error = beat::write(core, slot, hall, connection) => error,
         error = write_lane(slot, connection, Lane::Urgent, 2, None) => error,
         error = write_lane(slot, connection, Lane::Forward, 1, None) => error,
         error = write_lane(slot, connection, Lane::Append, 0, None) => error,

@@ -11,6 +11,7 @@ use crate::tls::{Purpose, proven_key};
 use crate::wire::Hello;
 use crate::{image, join, window};
 use quinn::{Connection, Incoming, RecvStream, SendStream};
+use quorate_raft::Body;
 use quorate_types::PeerKey;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -85,10 +86,7 @@ async fn serve<H: Hall>(core: &Arc<Core>, hall: &H, incoming: Incoming, permit: 
         }
         Err(error) => error,
     };
-    if matches!(ended, StreamError::Malformed(_) | StreamError::TooSlow) {
-        core.malformed.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(peer = %slot.id, why = %ended, "a peer's connection is ended");
-    }
+    core.note_end(&slot, &ended);
     ended.close(&connection);
 }
 
@@ -128,7 +126,7 @@ async fn serve_peer<H: Hall>(
         core.not_a_member().say(connection);
     }
     let ended = tokio::select! {
-        error = read_datagrams(slot, hall, connection) => error,
+        error = read_datagrams(slot, hall, connection, None) => error,
         error = read_stream(slot, hall, connection) => error,
         error = read_stream(slot, hall, connection) => error,
         error = read_stream(slot, hall, connection) => error,
@@ -143,19 +141,25 @@ async fn serve_beats<H: Hall>(slot: &Slot, hall: &H, connection: &Connection) ->
     if let Some(older) = slot.set_beside(Purpose::Beat, connection) {
         Goodbye::Superseded.say(&older);
     }
-    let ended = read_datagrams(slot, hall, connection).await;
+    let ended = read_datagrams(slot, hall, connection, Some(connection)).await;
     slot.clear_beside(Purpose::Beat, connection);
     ended
 }
 
-async fn read_datagrams<H: Hall>(slot: &Slot, hall: &H, connection: &Connection) -> StreamError {
+/// Hands over what comes in datagrams until the connection ends; heartbeats are answered that way.
+pub(crate) async fn read_datagrams<H: Hall>(
+    slot: &Slot,
+    hall: &H,
+    connection: &Connection,
+    way: Option<&Connection>,
+) -> StreamError {
     loop {
         let frame = match connection.read_datagram().await {
             Ok(frame) => frame,
             Err(error) => return error.into(),
         };
         match frame::decode_datagram(&frame) {
-            Ok(message) => hand_over(slot, hall, Arrived::Message(message)),
+            Ok(message) => hand_over(slot, hall, Arrived::Message(message), way),
             Err(error) => return error.into(),
         }
     }
@@ -169,7 +173,7 @@ async fn read_stream<H: Hall>(slot: &Slot, hall: &H, connection: &Connection) ->
     };
     loop {
         match read_lane(&mut stream).await {
-            Ok(Some(arrived)) => hand_over(slot, hall, arrived),
+            Ok(Some(arrived)) => hand_over(slot, hall, arrived, None),
             // The peer never ends one while the link lives.
             Ok(None) => return StreamError::Ended,
             Err(error) => return error,
@@ -177,10 +181,15 @@ async fn read_stream<H: Hall>(slot: &Slot, hall: &H, connection: &Connection) ->
     }
 }
 
-fn hand_over<H: Hall>(slot: &Slot, hall: &H, arrived: Arrived) {
+fn hand_over<H: Hall>(slot: &Slot, hall: &H, arrived: Arrived, way: Option<&Connection>) {
     slot.received.fetch_add(1, Ordering::Relaxed);
     match arrived {
-        Arrived::Message(message) => hall.message(slot.id, message),
+        Arrived::Message(message) => {
+            if matches!(message.body, Body::Heartbeat(_)) {
+                slot.heard_beat(way);
+            }
+            hall.message(slot.id, message);
+        }
         Arrived::Forward(bytes) => hall.forward(slot.id, bytes),
     }
 }

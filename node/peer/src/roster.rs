@@ -4,11 +4,12 @@ use crate::endpoint::Dialer;
 use crate::goodbye::Goodbye;
 use crate::pace::Pacer;
 use crate::slot::{Slot, lock};
+use crate::stream::StreamError;
 use crate::wire::{Hello, VERSION};
 use quorate_raft::Envelope;
 use quorate_types::{Identity, Index, Membership, NodeId, PeerKey, Start};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
@@ -143,6 +144,14 @@ impl Core {
     /// Whether that slot is still the member's.
     pub(crate) fn is_current(&self, slot: &Arc<Slot>) -> bool {
         self.slot(slot.id).is_some_and(|current| Arc::ptr_eq(&current, slot))
+    }
+
+    /// A member's connection ended; counted and told if by what it said.
+    pub(crate) fn note_end(&self, slot: &Slot, ended: &StreamError) {
+        if matches!(ended, StreamError::Malformed(_) | StreamError::TooSlow) {
+            self.malformed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(peer = %slot.id, why = %ended, "a peer's connection is ended");
+        }
     }
 
     pub(crate) fn send(&self, envelope: Envelope) {

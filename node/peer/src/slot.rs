@@ -10,7 +10,7 @@ use crate::tls::Purpose;
 use crate::wire::Hello;
 use bytes::Bytes;
 use quinn::Connection;
-use quorate_raft::Message;
+use quorate_raft::{Body, Message};
 use quorate_types::{Member, NodeId, PeerKey, Start};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +41,8 @@ struct Link {
     learned: Option<SocketAddr>,
     image_in: Option<Connection>,
     beats_in: Option<Connection>,
+    /// Where the last heartbeat came from, if not from the link.
+    answer_way: Option<Connection>,
     image_out: Option<ImageProgress>,
     dials_failed: u64,
     last_failure: Option<String>,
@@ -84,19 +86,47 @@ impl Slot {
                 Lane::Urgent => lock(&self.queue).pop_urgent()?,
                 Lane::Append => lock(&self.queue).pop_append()?,
             };
-            if let Some(chunks) = frame::encode_message(&message) {
-                self.sent.fetch_add(1, Ordering::Relaxed);
+            if let Some(chunks) = self.encode(&message) {
                 return Some(chunks);
             }
+        }
+    }
+
+    /// The next heartbeat, or the next answer to one and the way it goes.
+    pub(crate) fn next_beat(&self) -> Option<Beat> {
+        loop {
+            let message = lock(&self.queue).pop_beat()?;
+            let is_answer = matches!(message.body, Body::HeartbeatAnswer(_));
+            let way = if is_answer { lock(&self.link).answer_way.clone() } else { None };
+            if let Some(chunks) = self.encode(&message) {
+                return Some(Beat { frame: chunks.concat().into(), is_answer, way });
+            }
+        }
+    }
+
+    fn encode(&self, message: &Message) -> Option<Vec<Bytes>> {
+        let chunks = frame::encode_message(message);
+        if chunks.is_some() {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        } else {
             self.unsendable.fetch_add(1, Ordering::Relaxed);
             tracing::error!(peer = %self.id, "an append with a gap or an entry beyond the bound is not sent");
         }
+        chunks
     }
 
     /// Waits for something new on that lane.
     pub(crate) async fn rung(&self, lane: Lane) {
         self.bells[lane as usize].notified().await;
     }
+}
+
+/// A heartbeat or an answer to one, on its way out.
+pub(crate) struct Beat {
+    pub(crate) frame: Bytes,
+    pub(crate) is_answer: bool,
+    /// The peer's connection of heartbeats, for an answer to one that came on it.
+    pub(crate) way: Option<Connection>,
 }
 
 /// The links.
@@ -189,9 +219,21 @@ impl Slot {
         lock(&self.link).beside(purpose).replace(connection.clone())
     }
 
+    /// A heartbeat came: on that connection of its own, or on the link. What answers it goes the same way.
+    pub(crate) fn heard_beat(&self, way: Option<&Connection>) {
+        let mut link = lock(&self.link);
+        let id = |connection: &Connection| connection.stable_id();
+        if link.answer_way.as_ref().map(id) != way.map(id) {
+            link.answer_way = way.cloned();
+        }
+    }
+
     /// It ended, if it is that one.
     pub(crate) fn clear_beside(&self, purpose: Purpose, connection: &Connection) {
         let mut link = lock(&self.link);
+        if link.answer_way.as_ref().is_some_and(|current| current.stable_id() == connection.stable_id()) {
+            link.answer_way = None;
+        }
         let place = link.beside(purpose);
         if place.as_ref().is_some_and(|current| current.stable_id() == connection.stable_id()) {
             *place = None;

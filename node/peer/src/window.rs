@@ -19,7 +19,7 @@
 //! lost packet, nor a second one of forwards, keeps a vote from being written or read.
 
 use crate::tls::Purpose;
-use quinn::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,10 @@ pub(crate) fn bound_server(server: &mut ServerConfig) {
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(LANE_COUNT))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW))
-        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES));
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
+        // What the acceptor says in answer is acknowledged at once, by who is awake for it, not by a timer later:
+        // it is seldom (answers to heartbeats, window updates), so this costs no packet more.
+        .ack_frequency_config(Some(ack_at_once()));
     server.transport_config(Arc::new(transport));
     server
         .max_incoming(HANDSHAKES_WAITING_MAX)
@@ -54,14 +57,24 @@ pub(crate) fn client(purpose: Purpose) -> Arc<TransportConfig> {
             Purpose::Peer | Purpose::Beat | Purpose::Image => STRANGER_WINDOW,
             Purpose::Join => WELCOME_WINDOW,
         }))
-        // Takes none; quinn sends none either when this says "not at all".
-        .datagram_receive_buffer_size(Some(0));
+        // Without any, quinn sends none either when this says "not at all".
+        .datagram_receive_buffer_size(Some(match purpose {
+            Purpose::Peer | Purpose::Join | Purpose::Image => 0,
+            // The answers.
+            Purpose::Beat => DATAGRAM_RECEIVE_BYTES,
+        }));
     Arc::new(transport)
 }
 
 /// A member's connection may hold what a member needs.
 pub(crate) fn trust(connection: &quinn::Connection) {
     connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW));
+}
+
+fn ack_at_once() -> AckFrequencyConfig {
+    let mut config = AckFrequencyConfig::default();
+    config.ack_eliciting_threshold(VarInt::from_u32(0));
+    config
 }
 
 fn common() -> TransportConfig {

@@ -7,7 +7,7 @@ use common::{
     start,
 };
 use quorate_peer::{FORWARD_BYTES_MAX, Refusal};
-use quorate_raft::{AppendEntries, Body};
+use quorate_raft::{AppendEntries, Body, Card, HeartbeatAnswer};
 use quorate_types::{ClusterId, Entry, EntryKind, Index, NodeId, Position, Term, limits};
 
 fn append(previous: u64, payloads: &[&[u8]]) -> Body {
@@ -32,6 +32,27 @@ async fn messages_flow_both_ways_and_say_who_sent_them() {
     assert_eq!(a.message().await, (b.id, message(Body::VoteAnswer { granted: true })));
     assert!(b.peers.forward(a.id, b"halls only".to_vec()));
     assert_eq!(next(&mut a.told.forwards).await, (b.id, b"halls only".to_vec()));
+}
+
+/// The answers come back on the connection that carries the heartbeats: first none was read there.
+#[tokio::test]
+async fn heartbeats_are_answered_on_the_connection_of_their_own_too() {
+    let (mut a, mut b) = pair().await;
+    assert_eq!(next(&mut b.told.greetings).await.0, a.id);
+    send(&a, b.id, heartbeat(0));
+    assert_eq!(b.message().await, (a.id, heartbeat(0)));
+    // The second greeting is that connection's.
+    assert_eq!(next(&mut b.told.greetings).await.0, a.id);
+    let answer = |round| {
+        let (verified, persisted) = (Index(9), Index(8));
+        message(Body::HeartbeatAnswer(HeartbeatAnswer { round, verified, persisted, card: Card::Unknown }))
+    };
+    for round in 1..50 {
+        send(&a, b.id, heartbeat(round));
+        assert_eq!(b.message().await, (a.id, heartbeat(round)));
+        send(&b, a.id, answer(round));
+        assert_eq!(a.message().await, (b.id, answer(round)));
+    }
 }
 
 #[tokio::test]
