@@ -15,6 +15,7 @@ pub mod linear;
 pub mod net;
 pub mod process;
 pub mod program;
+pub mod resident;
 pub mod server;
 pub mod skip;
 pub mod suites;

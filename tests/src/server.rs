@@ -283,11 +283,23 @@ const PORTS: Range<u16> = 12_000..32_000;
 
 /// A port nobody listens on, by TCP or UDP.
 pub(crate) fn free_port() -> u16 {
+    free_port_run(&[0])
+}
+
+/// A port such that nobody listens on those at these distances above it, by TCP or UDP.
+///
+/// # Panics
+/// Never: ports are below 65536.
+#[must_use]
+pub fn free_port_run(distances: &[u16]) -> u16 {
+    let is_free = |port| {
+        let place = (Ipv4Addr::LOCALHOST, port);
+        TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok()
+    };
     loop {
         let port =
             PORTS.start + u16::try_from(random() % u64::from(PORTS.end - PORTS.start)).expect("below 65536");
-        let place = (Ipv4Addr::LOCALHOST, port);
-        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
+        if distances.iter().all(|distance| is_free(port + distance)) {
             return port;
         }
     }

@@ -115,8 +115,13 @@ async fn put_sentinel(cluster: &Cluster) {
         .await;
 }
 
-/// One cluster at a time on this machine: on two cores several would only starve each other's timers.
-fn turn() -> File {
+/// One cluster at a time on this machine: on two cores several would only starve each other's timers. The turn lasts
+/// as long as the file is held.
+///
+/// # Panics
+/// If the lock cannot be had at all.
+#[must_use]
+pub fn turn() -> File {
     let path = std::env::temp_dir().join("quorate-cluster-tests.lock");
     let file = File::options().create(true).truncate(false).write(true).open(path);
     let file = file.expect("the lock file can be opened");

@@ -39,6 +39,11 @@ impl Driver {
     /// A peer is behind what the log holds.
     pub(super) fn image_wanted(&mut self, wanted: ImageWanted) {
         let ImageWanted { to, at_least } = wanted;
+        if self.work.image_sending.contains_key(&to) {
+            // A peer that started again is asked for anew, and the image on its way goes on by itself. A second one would
+            // be refused, and its end taken for the end of the first: the log kept for that would be let go.
+            return;
+        }
         match self.image.newest {
             Some(position) if position.index >= at_least => {
                 tracing::info!(%to, %position, "sending an image");

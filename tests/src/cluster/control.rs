@@ -1,6 +1,7 @@
 //! What a test does to single nodes: started, killed, stopped, sent on.
 
 use super::{Cluster, WayIn};
+use std::process::ExitStatus;
 
 impl Cluster {
     /// Gives a place of ours a token and flags of its own, without starting it or counting on it.
@@ -46,12 +47,28 @@ impl Cluster {
         self.node_mut(number).process.kill();
     }
 
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Panics
+    /// If it does not run or does not end.
+    pub fn stop(&mut self, number: usize) -> ExitStatus {
+        self.node_mut(number).process.terminate()
+    }
+
+    /// Waits until a node ends by itself.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn wait_exit(&mut self, number: usize) -> ExitStatus {
+        self.node_mut(number).process.wait_exit()
+    }
+
     /// SIGTERM, waits for its end, and starts it again; returns when it serves.
     ///
     /// # Panics
     /// If it does not end or does not come back.
     pub async fn restart(&mut self, number: usize) {
-        self.node_mut(number).process.terminate();
+        self.stop(number);
         self.spawn(number);
         self.wait_serves(number).await;
     }
