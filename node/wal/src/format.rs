@@ -1,8 +1,9 @@
 //! The bytes on the card, described once: every offset is chained from the sizes before it, every number
 //! is little-endian. A test prints the layout into `tests/golden/wal-layout.txt`.
 
-/// Format of segments this release writes and the newest it reads. Format 1 is read too: see `format_1`.
-pub const FORMAT: u16 = 2;
+/// Format of segments this release writes and the newest it reads. Format 1 is read too: see `format_1`. Format 2
+/// has the same bytes; its starts did not keep to the window of `extent`.
+pub const FORMAT: u16 = 3;
 
 /// CRC-32C of some bytes. The one place to change if a board needs it faster.
 #[must_use]
@@ -90,6 +91,15 @@ impl Tag {
         let checksum = crc32c(&tag[..TAG_CHECKSUM_AT]);
         put(&mut tag, TAG_CHECKSUM_AT, &checksum.to_le_bytes());
         tag
+    }
+
+    /// Whether that use never wrote the unit, as far as one can tell.
+    pub(crate) fn is_free(self, by_use: u64) -> bool {
+        match self {
+            Tag::Virgin => true,
+            Tag::Of { use_number, .. } => use_number < by_use,
+            Tag::Damaged => false,
+        }
     }
 
     /// The tag of the unit these bytes start; fewer bytes than a tag read as virgin, as a file's end does.

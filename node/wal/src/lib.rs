@@ -9,6 +9,7 @@
 mod batch;
 pub mod disk;
 mod error;
+mod extent;
 mod format;
 mod format_1;
 mod pool;

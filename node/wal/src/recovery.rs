@@ -1,4 +1,4 @@
-//! Reads the folder back and says what it is worth.
+//! Reads the folder back and says what it is worth. How much of it is read, and why that is enough: `extent`.
 
 mod chain;
 mod finish;
@@ -9,7 +9,7 @@ mod survey;
 use crate::Settings;
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::segment::{Segment, SegmentEnd, load};
+use crate::segment::SegmentEnd;
 use crate::snapshot_file::ImageHead;
 use crate::start::Opener;
 use chain::check_identity;
@@ -97,14 +97,13 @@ pub fn recover<D: Disk>(
         number_max: 0,
     };
     recovery.survey()?;
-    let newest = recovery.find_newest()?;
-    let Some(newest) = newest else {
+    let Some((newest, segment)) = recovery.find_newest()? else {
         return recovery.without_log(image, incarnation);
     };
     let chain = recovery.chain(newest)?;
     check_identity(&chain, expected, image)?;
     recovery.refuse_strangers(&chain)?;
-    let read = recovery.read(chain)?;
+    let read = recovery.read(chain, segment)?;
     recovery.finish(read, image, incarnation)
 }
 
@@ -143,13 +142,6 @@ impl<D: Disk> Recovery<D> {
                 self.tail = Tail::Torn { file, offset };
             }
         }
-    }
-
-    fn segment(&self, at: usize) -> Result<Segment, WalError> {
-        let file = &self.files[at];
-        let found = file.valid().expect("only files with a header are read as segments");
-        let bytes = load(&self.disk, file.number, found.header.segment_bytes)?;
-        Ok(Segment::new(file.number, found, bytes))
     }
 }
 

@@ -264,38 +264,38 @@ impl Segment {
 
     /// Whether this use never wrote to the first unit of a block, as far as one can tell.
     pub(crate) fn is_free(&self, block: u32) -> bool {
-        self.is_free_unit(block as usize * self.units_per_block())
+        self.is_free_unit(block as usize * self.units_per_block(), 0)
     }
 
-    fn is_free_unit(&self, unit: usize) -> bool {
-        match self.tag(unit) {
-            Tag::Virgin => true,
-            Tag::Of { use_number, .. } => use_number < self.use_number,
-            Tag::Damaged => false,
-        }
+    /// Whether nothing with that sequence or a later one stands in the unit. What a use left there before is as
+    /// good as nothing: later writes have higher sequences, so it is a remain of a write that was never
+    /// acknowledged (see `extent`).
+    fn is_free_unit(&self, unit: usize, sequence_min: u32) -> bool {
+        let tag = self.tag(unit);
+        let is_remain = matches!(tag, Tag::Of { use_number, sequence, .. }
+            if use_number == self.use_number && sequence < sequence_min);
+        is_remain || tag.is_free(self.use_number)
     }
 
-    /// What the units from `block` on say about writes that did not become whole batches.
-    pub(crate) fn rubble(&self, block: u32) -> Rubble {
+    /// What the units from `block` on say about writes that did not become whole batches: those with that
+    /// sequence or a later one.
+    pub(crate) fn rubble(&self, block: u32, sequence_min: u32) -> Rubble {
         let first_unit = block as usize * self.units_per_block();
         let mut rubble =
             Rubble { fresh_block: block, sequence_max: 0, begun: false, lost: true, lost_any: false };
         let mut piece = Piece::default();
         let mut holes = false;
         for unit in first_unit..self.unit_count() {
-            let tag = self.tag(unit);
-            let ours = match tag {
-                Tag::Virgin => None,
-                Tag::Of { use_number, .. } if use_number < self.use_number => None,
-                Tag::Of { use_number, sequence, first } if use_number == self.use_number => {
-                    Some(Some((sequence, first)))
-                }
-                // A newer use, or nonsense: not written by this use, and not free either.
-                Tag::Of { .. } | Tag::Damaged => Some(None),
-            };
-            let Some(ours) = ours else {
+            if self.is_free_unit(unit, sequence_min) {
                 holes = true;
                 continue;
+            }
+            let ours = match self.tag(unit) {
+                Tag::Of { use_number, sequence, first } if use_number == self.use_number => {
+                    Some((sequence, first))
+                }
+                // A newer use, or nonsense: not written by this use, and not free either.
+                Tag::Virgin | Tag::Of { .. } | Tag::Damaged => None,
             };
             rubble.begun = true;
             let block = u32::try_from(unit / self.units_per_block()).expect("a segment is at most 1 GiB");
@@ -303,7 +303,7 @@ impl Segment {
             if let Some((sequence, first)) = ours {
                 rubble.sequence_max = rubble.sequence_max.max(sequence);
                 if piece.sequence.is_some_and(|of_piece| of_piece != sequence) {
-                    rubble.count(self.is_lost(&piece));
+                    rubble.count(self.is_lost(&piece, sequence_min));
                     piece = Piece::default();
                     // A hole before a piece's first unit is not its own. The piece before shows its end
                     // by its head, or is known to be lost for want of it.
@@ -317,13 +317,13 @@ impl Segment {
             piece.holes |= holes;
             holes = false;
         }
-        rubble.count(self.is_lost(&piece));
+        rubble.count(self.is_lost(&piece, sequence_min));
         rubble
     }
 
     /// Whether a piece of a write promised nothing: some unit of it never reached the card, so its sync
     /// never returned; or it was only a seal.
-    fn is_lost(&self, piece: &Piece) -> bool {
+    fn is_lost(&self, piece: &Piece, sequence_min: u32) -> bool {
         let Some((block, (head, _, _))) = piece.head_block.and_then(|block| Some((block, self.head(block)?)))
         else {
             return piece.holes;
@@ -334,7 +334,7 @@ impl Segment {
         debug_assert!(units >= units_of(BATCH_HEAD_BYTES));
         piece.holes
             || head.flags & BATCH_FLAG_SEAL != 0
-            || (from..from + units).any(|unit| self.is_free_unit(unit))
+            || (from..from + units).any(|unit| self.is_free_unit(unit, sequence_min))
     }
 }
 

@@ -69,7 +69,9 @@ pub struct NewestImage {
 pub fn images<D: Disk>(disk: &D) -> Result<Vec<ImageFile>, WalError> {
     let mut found = Vec::new();
     let names = disk.list("image")?;
-    disk.sync_dir("image")?;
+    if !names.is_empty() {
+        disk.sync_dir("image")?;
+    }
     for name in names {
         if let Some(index) = index_of(&name) {
             let path = format!("image/{name}");

@@ -3,6 +3,7 @@
 use crate::Settings;
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
+use crate::extent::window_bytes;
 use crate::format::{BATCH_FLAG_START, BATCH_HEAD_BYTES, FORMAT, blocks_of};
 use crate::pool::Pool;
 use crate::record::Record;
@@ -60,7 +61,7 @@ pub(crate) struct TailPlace {
 impl<D: Disk> Opener<D> {
     /// Writes and syncs the first batch of this start: start, hard state, membership, and once more the
     /// records of the last batch, which alone may never have been synced. It goes to fresh blocks; what it
-    /// replaces is left as it is and marked void by it. In a new segment a seal follows.
+    /// replaces is left as it is and marked void by it. In a new segment, or far behind the log's end, a seal follows.
     ///
     /// # Errors
     /// What the disk says, or `TooLarge` for a membership no segment header holds.
@@ -82,10 +83,12 @@ impl<D: Disk> Opener<D> {
         let mut current = None;
         given_up.sort_unstable();
         given_up.dedup();
+        let mut seals = true;
         let link = match self.tail {
             Some(tail) if !self.has_void && !tail.is_first && tail.goes_on(body_bytes) => {
                 let link = Link::Resume { block: tail.resume_block, checksum: tail.previous };
                 current = Some(tail.open(&disk)?);
+                seals = tail.is_far(body_bytes);
                 link
             }
             Some(tail) if tail.is_first => {
@@ -104,12 +107,11 @@ impl<D: Disk> Opener<D> {
         };
         let mut writer = Writer::assemble(disk, settings, tip, live, pool);
         writer.resume(current, self.next_use, self.next_batch);
-        let is_new_segment = matches!(link, Link::Segment { .. });
         writer.write_linked(&records, BATCH_FLAG_START, link)?;
         writer.sync()?;
-        if is_new_segment {
-            // A second batch proves the first, and the header with it: the next start can go on in this
-            // segment. Without it each start of a crash loop would take another file.
+        if seals {
+            // A second batch proves the first, and in a new segment the header with it: the next start can go on
+            // behind them. Without it each start of a crash loop would take another file.
             writer.seal()?;
         }
         assert_eq!(
@@ -125,9 +127,34 @@ impl<D: Disk> Opener<D> {
 }
 
 impl TailPlace {
+    /// Whether the first batch of a start may stand in this segment: if it ends within a window of where the log
+    /// that it goes on from ends. The next start then sees all of it, even if what lies between is gone
+    /// (see `extent`).
     fn goes_on(&self, body_bytes: usize) -> bool {
-        let blocks = blocks_of(BATCH_HEAD_BYTES + body_bytes, self.block_bytes) as u64;
-        self.format == FORMAT && u64::from(self.fresh_block) + blocks <= u64::from(self.block_count)
+        let end = self.fresh_block + self.blocks_of(body_bytes);
+        self.format == FORMAT
+            && end <= self.block_count
+            && self.reach_bytes(body_bytes) <= window_bytes(self.segment_bytes(), self.block_bytes)
+    }
+
+    /// Whether it stands so far away that a few more starts of a crash loop would have to take another file.
+    fn is_far(&self, body_bytes: usize) -> bool {
+        self.reach_bytes(body_bytes) > window_bytes(self.segment_bytes(), self.block_bytes) / 2
+    }
+
+    /// Bytes from the end of the log that a start's first batch goes on from to that batch's end.
+    fn reach_bytes(&self, body_bytes: usize) -> u64 {
+        let end = self.fresh_block + self.blocks_of(body_bytes);
+        u64::from(end.saturating_sub(self.resume_block)) * u64::from(self.block_bytes)
+    }
+
+    fn blocks_of(&self, body_bytes: usize) -> u32 {
+        u32::try_from(blocks_of(BATCH_HEAD_BYTES + body_bytes, self.block_bytes))
+            .expect("a batch is bounded by BATCH_BYTES_MAX and some records")
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        u64::from(self.block_count) * u64::from(self.block_bytes)
     }
 
     fn open<D: Disk>(&self, disk: &D) -> Result<Open<D::File>, WalError> {
@@ -140,7 +167,8 @@ impl TailPlace {
             block_bytes: self.block_bytes,
             block_count: self.block_count,
             next_block: self.fresh_block,
-            sequence: self.sequence + 1,
+            // A batch that was torn beyond what was seen has the one between.
+            sequence: self.sequence + 2,
             checksum: self.previous,
         })
     }

@@ -406,7 +406,8 @@ fn a_crash_loop_takes_no_more_files() {
             drop(restart(&disk, None, start).unwrap());
             disk.power_cut(&mut |_, sector| sector % 2 == 0);
         }
-        assert!(disk.paths().len() <= files + 8, "{files} files became {}", disk.paths().len());
+        // The starts' own blocks, and in a segment this small a seal with each second one.
+        assert!(disk.paths().len() <= files + 10, "{files} files became {}", disk.paths().len());
         assert_eq!(Model::of(&open(&disk, None, 99).unwrap()), model);
     }
 }

@@ -8,12 +8,61 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A data folder, locked for this process as long as any clone lives.
 #[derive(Debug, Clone)]
 pub struct RealDisk {
     root: PathBuf,
+    names: Arc<Names>,
     _lock: Arc<File>,
+}
+
+/// What is known of each folder's names.
+#[derive(Debug, Default)]
+struct Names {
+    root: Folder,
+    wal: Folder,
+    image: Folder,
+}
+
+/// Counts the changes of a folder's names by this process, which alone makes any while it holds the lock. A folder
+/// that is synced and did not change since is not synced again: that would cost the card a flush for nothing.
+#[derive(Debug, Default)]
+struct Folder {
+    changed: AtomicU64,
+    /// How many of the changes are synced, and one more: what an earlier process did counts too.
+    synced: AtomicU64,
+}
+
+impl Folder {
+    /// The state to be synced, if it is not yet.
+    fn due(&self) -> Option<u64> {
+        let state = self.changed.load(Ordering::SeqCst) + 1;
+        (self.synced.load(Ordering::SeqCst) < state).then_some(state)
+    }
+
+    fn is_synced(&self, state: u64) {
+        self.synced.fetch_max(state, Ordering::SeqCst);
+    }
+}
+
+impl Names {
+    fn of(&self, folder: &str) -> Option<&Folder> {
+        match folder {
+            "" => Some(&self.root),
+            "wal" => Some(&self.wal),
+            "image" => Some(&self.image),
+            _ => None,
+        }
+    }
+
+    /// To be told after the change: a sync that began before it may have missed it.
+    fn changed(&self, path: &str) {
+        if let Some(folder) = self.of(path.rsplit_once('/').map_or("", |(folder, _)| folder)) {
+            folder.changed.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl RealDisk {
@@ -54,8 +103,9 @@ impl RealDisk {
                 std::fs::create_dir(&dir).map_err(|error| wrap("create folder", error))?;
             }
         }
-        sync_folder(root)?;
-        Ok(RealDisk { root: root.to_owned(), _lock: Arc::new(lock) })
+        let disk = RealDisk { root: root.to_owned(), names: Arc::default(), _lock: Arc::new(lock) };
+        disk.sync_dir("")?;
+        Ok(disk)
     }
 
     /// The folder.
@@ -92,22 +142,33 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &str) -> Result<RealFile, DiskError> {
-        let path = self.root.join(path);
-        Ok(RealFile { file: open_file(&path, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)?, path })
+        let whole = self.root.join(path);
+        let file = open_file(&whole, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC);
+        self.names.changed(path);
+        Ok(RealFile { file: file?, path: whole })
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         let from = self.root.join(from);
-        rustix::fs::rename(&from, self.root.join(to)).map_err(|errno| refusal("rename", &from, errno))
+        let renamed = rustix::fs::rename(&from, self.root.join(to));
+        self.names.changed(to);
+        renamed.map_err(|errno| refusal("rename", &from, errno))
     }
 
     fn remove(&self, path: &str) -> Result<(), DiskError> {
-        let path = self.root.join(path);
-        rustix::fs::unlink(&path).map_err(|errno| refusal("remove", &path, errno))
+        let whole = self.root.join(path);
+        let removed = rustix::fs::unlink(&whole);
+        self.names.changed(path);
+        removed.map_err(|errno| refusal("remove", &whole, errno))
     }
 
     fn sync_dir(&self, dir: &str) -> Result<(), DiskError> {
-        sync_folder(&self.root.join(dir))
+        let Some(folder) = self.names.of(dir) else { return sync_folder(&self.root.join(dir)) };
+        if let Some(state) = folder.due() {
+            sync_folder(&self.root.join(dir))?;
+            folder.is_synced(state);
+        }
+        Ok(())
     }
 }
 
@@ -183,4 +244,51 @@ fn refusal(operation: &'static str, path: &Path, errno: Errno) -> DiskError {
         _ => DiskErrorKind::Io,
     };
     DiskError { kind, operation, path: path.display().to_string(), reason: errno.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_synced_once_for_each_change() {
+        let names = Names::default();
+        let wal = names.of("wal").unwrap();
+        let first = wal.due().expect("an earlier process may have left it unsynced");
+        wal.is_synced(first);
+        assert_eq!(wal.due(), None);
+        names.changed("image/image-1");
+        names.changed("key");
+        assert_eq!(wal.due(), None);
+        names.changed("wal/segment-0001");
+        let second = wal.due().expect("a name changed");
+        // A change during the sync may not be in it; one that was told of before is.
+        names.changed("wal/segment-0002");
+        wal.is_synced(second);
+        let third = wal.due().expect("a name changed");
+        wal.is_synced(third);
+        wal.is_synced(second);
+        assert_eq!(wal.due(), None);
+        assert!(names.of("").unwrap().due().is_some() && names.of("nothing").is_none());
+    }
+
+    #[test]
+    fn changes_are_counted_where_they_happen() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(folder.path()).unwrap();
+        let due = |name| disk.names.of(name).unwrap().due().is_some();
+        assert!(!due("") && due("wal") && due("image"));
+        disk.sync_dir("wal").unwrap();
+        assert!(!due("wal"));
+        let steps: [&dyn Fn(); 3] =
+            [&|| drop(disk.create("wal/a").unwrap()), &|| disk.rename("wal/a", "wal/b").unwrap(), &|| {
+                disk.remove("wal/b").unwrap()
+            }];
+        for step in steps {
+            step();
+            assert!(due("wal") && !due(""));
+            disk.clone().sync_dir("wal").unwrap();
+            assert!(!due("wal"));
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::replay::{Fault, Replay};
 use crate::scan::{ScanEnd, scan};
-use crate::segment::{Found, Header, HeaderFound, Rubble, Segment, SegmentEnd, path_of};
+use crate::segment::{Found, Header, HeaderFound, Rubble, Segment, SegmentEnd, load, path_of};
 use crate::start::TailPlace;
 use crate::trim::{Live, Run, Runs, lowest_of};
 use quorate_types::{Identity, Index, Position};
@@ -23,15 +23,24 @@ pub(super) struct Read {
 }
 
 impl<D: Disk> Recovery<D> {
-    pub(super) fn read(&mut self, chain: VecDeque<(usize, Header)>) -> Result<Read, WalError> {
+    /// Reads the chain, whose last segment is read already.
+    pub(super) fn read(
+        &mut self,
+        chain: VecDeque<(usize, Header)>,
+        newest: Segment,
+    ) -> Result<Read, WalError> {
         let (_, oldest) = chain.front().expect("a chain has the newest segment");
         let mut replay = Replay::from_header(oldest);
         let identity = oldest.identity;
         let mut live = VecDeque::new();
+        let mut newest = Some(newest);
         for step in 0..chain.len() {
             let (at, header) = &chain[step];
             let end = chain.get(step + 1).and_then(|(_, later)| later.previous);
-            let segment = self.segment(*at)?;
+            let segment = match end {
+                Some(end) => self.segment_up_to(*at, end)?,
+                None => newest.take().expect("only the newest segment has nobody that says where it ends"),
+            };
             let path = path_of(segment.number);
             replay.enter(header).map_err(|fault| of_fault(fault, &path, replay.last().index))?;
             let mut runs = Runs::default();
@@ -70,6 +79,15 @@ impl<D: Disk> Recovery<D> {
         unreachable!("the loop returns at the newest segment")
     }
 
+    /// A segment that a later one goes on from, as far as that says. What lies behind is void.
+    fn segment_up_to(&self, at: usize, end: SegmentEnd) -> Result<Segment, WalError> {
+        let file = &self.files[at];
+        let found = file.valid().expect("the chain was made of headers");
+        let HeaderFound { header, .. } = found;
+        let bytes = (u64::from(end.block) * u64::from(header.block_bytes)).min(header.segment_bytes);
+        Ok(Segment::new(file.number, found, load(&self.disk, file.number, bytes)?))
+    }
+
     /// Judges the end of the newest segment, and applies its last batch.
     pub(super) fn read_tail(
         &mut self,
@@ -79,10 +97,11 @@ impl<D: Disk> Recovery<D> {
         replay: &mut Replay,
     ) -> Result<(TailPlace, Position), WalError> {
         let path = path_of(segment.number);
-        let rubble = segment.rubble(scanned.block);
+
         let offset = segment.offset(scanned.block);
         let before = replay.last();
         let held = scanned.held.expect("find_newest saw the first batch hold");
+        let rubble = segment.rubble(scanned.block, held.sequence + 1);
         let records = held.records;
         replay.apply(records.clone()).map_err(|fault| of_fault(fault, &path, before.index))?;
         let proven_beyond = self

@@ -4,6 +4,7 @@ use super::judge::{Finding, Ruling, judge};
 use super::{Recovery, corrupt};
 use crate::disk::{Disk, DiskFile, read_all_at};
 use crate::error::WalError;
+use crate::extent::{FORMAT_WINDOW, load_written};
 use crate::format::{FORMAT, HEADER_BODY_BYTES_MAX, Tag, UNIT_BYTES};
 use crate::segment::{Found, HeaderFound, HeaderSeen, Probe, Segment, load, path_of};
 use quorate_types::Index;
@@ -35,10 +36,13 @@ impl FileSeen {
     }
 }
 
-/// What `survey` reads of a file whose header holds: the header, and enough of the first batch to see
-/// whether a newer use had begun to overwrite it.
-const SURVEY_BYTES: usize = 128 * 1024;
-const _: () = assert!(SURVEY_BYTES > HEADER_BODY_BYTES_MAX + 2 * UNIT_BYTES);
+/// What `survey` reads of each file: a common header, and enough of the first batch to see whether a newer use had
+/// begun to overwrite it.
+const SURVEY_BYTES: usize = 4 * UNIT_BYTES;
+
+/// What it reads if that is no whole header: as much as the longest takes, and as much behind it.
+const SURVEY_BYTES_MAX: usize = 128 * 1024;
+const _: () = assert!(SURVEY_BYTES_MAX > HEADER_BODY_BYTES_MAX + SURVEY_BYTES);
 
 impl<D: Disk> Recovery<D> {
     /// Looks at every file; removes half-made spares.
@@ -67,10 +71,25 @@ impl<D: Disk> Recovery<D> {
         let path = path_of(number);
         let mut file = self.disk.open(&path)?;
         let bytes = file.bytes()?;
-        let mut start = vec![0; SURVEY_BYTES.min(usize::try_from(bytes).unwrap_or(usize::MAX))];
-        let filled = read_all_at(&mut file, 0, &mut start)?;
-        start.truncate(filled);
-        let header = HeaderSeen::decode(&start);
+        let mut start = Vec::new();
+        let mut header = HeaderSeen::Virgin;
+        for bytes_max in [SURVEY_BYTES, SURVEY_BYTES_MAX] {
+            start = vec![0; bytes_max.min(usize::try_from(bytes).unwrap_or(usize::MAX))];
+            let filled = read_all_at(&mut file, 0, &mut start)?;
+            start.truncate(filled);
+            header = HeaderSeen::decode(&start);
+            let is_enough = match &header {
+                HeaderSeen::Valid(found) => {
+                    let header_bytes = found.blocks as usize * found.header.block_bytes as usize;
+                    header_bytes + 2 * UNIT_BYTES <= bytes_max
+                }
+                HeaderSeen::Virgin | HeaderSeen::Newer(_) => true,
+                HeaderSeen::Unreadable => false,
+            };
+            if is_enough {
+                break;
+            }
+        }
         let header_use = match &header {
             HeaderSeen::Newer(found) => {
                 assert_eq!(judge(Finding::NewerFormat), Ruling::NewerFormat, "the table says so");
@@ -101,35 +120,39 @@ impl<D: Disk> Recovery<D> {
 
     /// The newest segment whose first batch holds. Newer ones are void: header and first batch are one
     /// write, and were either torn or cannot be read.
-    pub(super) fn find_newest(&mut self) -> Result<Option<usize>, WalError> {
+    pub(super) fn find_newest(&mut self) -> Result<Option<(usize, Segment)>, WalError> {
         for at in (0..self.files.len()).rev() {
             if self.files[at].use_number().is_none() {
                 break;
             }
-            // What an earlier process left unsynced is synced, and read from the card if it can be.
-            let mut file = self.disk.open(&path_of(self.files[at].number))?;
-            file.sync_data()?;
-            file.forget_cache()?;
-            drop(file);
-            if self.opens(at)? {
-                return Ok(Some(at));
+            // What a failed sync left in memory, clean and not on the card, is read from the card if it can be. What
+            // was never synced is neither lost nor durable yet: the first batch of this start, with its copy of it, is.
+            self.disk.open(&path_of(self.files[at].number))?.forget_cache()?;
+            if let Some(segment) = self.opens(at)? {
+                return Ok(Some((at, segment)));
             }
             self.judge_opening(at)?;
         }
         Ok(None)
     }
 
-    pub(super) fn opens(&self, at: usize) -> Result<bool, WalError> {
-        if self.files[at].valid().is_none() {
-            return Ok(false);
-        }
-        let segment = self.segment(at)?;
-        Ok(match segment.probe(segment.first_block) {
+    /// The segment, if it has a header and its first batch holds.
+    fn opens(&self, at: usize) -> Result<Option<Segment>, WalError> {
+        let file = &self.files[at];
+        let Some(found) = file.valid() else { return Ok(None) };
+        let bytes = if found.format < FORMAT_WINDOW {
+            load(&self.disk, file.number, found.header.segment_bytes)?
+        } else {
+            load_written(&self.disk, file.number, &found.header)?
+        };
+        let segment = Segment::new(file.number, found, bytes);
+        let opens = match segment.probe(segment.first_block) {
             Probe::Batch(found) => {
                 found.head.number == segment.first_batch && found.head.previous == segment.header_checksum
             }
             Probe::Head(_) | Probe::Nothing => false,
-        })
+        };
+        Ok(opens.then_some(segment))
     }
 
     pub(super) fn judge_opening(&mut self, at: usize) -> Result<(), WalError> {
@@ -153,7 +176,7 @@ impl<D: Disk> Recovery<D> {
             first_batch: 0,
             bytes,
         };
-        let rubble = segment.rubble(0);
+        let rubble = segment.rubble(0, 0);
         for block in 0..segment.block_count() {
             if let Probe::Batch(Found { head, .. }) | Probe::Head(head) = segment.probe(block) {
                 self.number_max = self.number_max.max(head.number);

@@ -22,8 +22,7 @@ impl<D: Disk> Writer<D> {
         buffer.clear();
         let mut link = link;
         if let (Link::Next, Some(current)) = (&link, &self.current)
-            && (!current.has_room(body.len())
-                || (!current.is_filled(body.len()) && self.pool.free_count() > 0))
+            && !current.takes(body.len(), self.pool.free_count() > 0)
         {
             let previous = Some(current.end());
             if let Some(newest) = self.live.back_mut() {
@@ -51,7 +50,7 @@ impl<D: Disk> Writer<D> {
             synced: self.next_batch - 1,
             previous: checksum,
             resume_block,
-            body_bytes: u32::try_from(body.len()).expect("has_room bounds it by a segment"),
+            body_bytes: u32::try_from(body.len()).expect("it fits a segment"),
             body_checksum: crc32c(&body),
             span: span_of(records),
         };
@@ -210,13 +209,12 @@ impl<F> Open<F> {
         (u64::from(self.next_block) + blocks) * u64::from(self.block_bytes) + header_bytes as u64
     }
 
-    fn has_room(&self, body_bytes: usize) -> bool {
-        self.end_bytes(0, body_bytes) <= u64::from(self.block_count) * u64::from(self.block_bytes)
-    }
-
-    /// Whether the batch meets zeros. If not, and a prepared file waits, the log goes on there instead.
-    fn is_filled(&self, body_bytes: usize) -> bool {
-        self.end_bytes(0, body_bytes) <= self.filled_bytes
+    /// Whether the log goes on here with a batch of that body: there is room for it, and zeros wait for it unless
+    /// no prepared file does either.
+    fn takes(&self, body_bytes: usize, has_spare: bool) -> bool {
+        let end = self.end_bytes(0, body_bytes);
+        let room = u64::from(self.block_count) * u64::from(self.block_bytes);
+        end <= room && (end <= self.filled_bytes || !has_spare)
     }
 
     fn end(&self) -> SegmentEnd {
