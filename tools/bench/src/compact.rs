@@ -6,7 +6,7 @@ use quorate_proto::etcdserverpb::{CompactionRequest, RangeRequest};
 use std::time::Duration;
 use tonic::transport::Channel;
 
-use crate::load::print_status;
+use crate::tally::print_status;
 
 /// Compacts every `period` up to the newest revision, until `over` is done, and once more then. The last one
 /// waits until the server has really removed the history.
@@ -32,7 +32,7 @@ pub(crate) async fn beside<T>(
 }
 
 /// Compacts up to the newest revision if that is above `compacted`; the revision it is compacted to now.
-async fn compact(channel: &Channel, compacted: i64, physical: bool) -> Result<i64> {
+pub(crate) async fn compact(channel: &Channel, compacted: i64, physical: bool) -> Result<i64> {
     let mut client = KvClient::new(channel.clone());
     let newest = RangeRequest { key: vec![0].into(), count_only: true, ..RangeRequest::default() };
     let answer = client.range(newest).await.map_err(|status| anyhow!(print_status(&status)))?.into_inner();

@@ -58,14 +58,14 @@ pub async fn get(args: &GetArgs) -> Result<Report> {
     });
     space.check()?;
     let channels = args.endpoint.connect(args.load.connection_count()).await?;
-    let connections = channels.len();
+    let (connections, members) = (channels.len(), args.endpoint.urls()?.len());
     if args.fill {
         fill(&space, &channels).await.context("the keys could not be written")?;
     }
     let serializable = args.serializable;
     let tally = {
         let space = Arc::clone(&space);
-        load::run(&args.load, seed, channels, move |channel, number| {
+        load::run(&args.load, seed, channels, members, move |channel, number| {
             let key = space.key(space.key_number(number)).into();
             async move {
                 let request = RangeRequest { key, serializable, ..RangeRequest::default() };
@@ -75,8 +75,7 @@ pub async fn get(args: &GetArgs) -> Result<Report> {
         })
         .await?
     };
-    let mut report = Report::new("get", &args.load, seed, &tally);
-    report.endpoints = args.endpoint.urls()?;
+    let mut report = Report::new("get", args.endpoint.urls()?, &args.load, seed, &tally);
     report.connections = connections;
     (report.key_bytes, report.value_bytes, report.key_count) =
         (space.key_bytes, space.value_bytes, space.key_count);

@@ -8,10 +8,11 @@
 use crate::arrival::{Arrival, Schedule};
 use crate::progress::Progress;
 use crate::random::seed_from_system;
-use crate::stats::Latencies;
+use crate::tally::{Answer, Tally};
+use crate::timeline::Timeline;
 use anyhow::{Result, ensure};
-use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,8 +23,6 @@ use tonic::{Code, Status};
 /// Requests of an open loop that may wait for their answers; at about 2 KiB each. Past it the loop waits,
 /// and the wait counts as latency.
 const IN_FLIGHT_COUNT_MAX: u32 = 16_384;
-/// Distinct errors told apart in a report.
-const ERROR_KIND_COUNT_MAX: usize = 16;
 /// A client that was refused waits this long, so that a server that is down is not asked a million times.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(20);
 /// Requests if neither a number nor a time is given.
@@ -56,6 +55,9 @@ pub struct LoadArgs {
     /// Decides keys, values and moments; drawn and printed if not given
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Write each request to FILE: when it was meant to start, how long it took, which server, what came of it
+    #[arg(long, value_name = "FILE")]
+    pub timeline: Option<PathBuf>,
     /// No progress bar
     #[arg(long, short)]
     pub quiet: bool,
@@ -103,79 +105,6 @@ pub(crate) enum Pace {
     Open { rate: f64, arrival: Arrival },
 }
 
-/// What was counted.
-#[derive(Debug, Clone)]
-pub(crate) struct Tally {
-    pub(crate) latencies: Latencies,
-    pub(crate) done: u64,
-    /// By code and text.
-    pub(crate) errors: BTreeMap<String, u64>,
-    pub(crate) failed: u64,
-    /// Longest time in which nothing was answered well, from the start to the end of the load.
-    pub(crate) gap_max: Duration,
-    pub(crate) elapsed: Duration,
-    /// How late the open loop itself sent; says whether the figures are the server's.
-    pub(crate) lag: Latencies,
-    last_answer: Duration,
-}
-
-impl Tally {
-    fn new() -> Tally {
-        Tally {
-            latencies: Latencies::default(),
-            done: 0,
-            errors: BTreeMap::new(),
-            failed: 0,
-            gap_max: Duration::ZERO,
-            elapsed: Duration::ZERO,
-            lag: Latencies::default(),
-            last_answer: Duration::ZERO,
-        }
-    }
-
-    fn answered(&mut self, at: Duration, latency: Duration, outcome: Result<(), Status>) {
-        match outcome {
-            Ok(()) => {
-                self.latencies.record(latency);
-                self.done += 1;
-                self.gap_max = self.gap_max.max(at.saturating_sub(self.last_answer));
-                self.last_answer = self.last_answer.max(at);
-            }
-            Err(status) => {
-                self.failed += 1;
-                let kind = print_status(&status);
-                if self.errors.len() < ERROR_KIND_COUNT_MAX || self.errors.contains_key(&kind) {
-                    *self.errors.entry(kind).or_default() += 1;
-                } else {
-                    *self.errors.entry("others".into()).or_default() += 1;
-                }
-            }
-        }
-    }
-
-    fn close(&mut self, at: Duration) {
-        self.gap_max = self.gap_max.max(at.saturating_sub(self.last_answer));
-        self.elapsed = at;
-    }
-}
-
-/// Code and text of an error, as people look for them; for a broken connection also what broke it.
-#[must_use]
-pub fn print_status(status: &Status) -> String {
-    const MESSAGE_LENGTH_MAX: usize = 200;
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let reason = error.to_string();
-        if !text.contains(&reason) {
-            text = format!("{text}: {reason}");
-        }
-        cause = error.source();
-    }
-    let message: String = text.chars().take(MESSAGE_LENGTH_MAX).collect();
-    format!("{:?}: {message}", status.code())
-}
-
 /// One load being run.
 struct Run {
     started: Instant,
@@ -184,6 +113,9 @@ struct Run {
     next: AtomicU64,
     stop: AtomicBool,
     timeout: Duration,
+    /// Servers; connections take turns at them.
+    members: usize,
+    timeline: Option<Timeline>,
     tally: Mutex<Tally>,
 }
 
@@ -202,24 +134,33 @@ impl Run {
         change(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs one request that was meant to start at `intended`; whether it went well.
-    async fn run_one(&self, intended: Duration, operation: impl Future<Output = Result<(), Status>>) -> bool {
+    /// Runs one request that was meant to start at `intended`, on the connection of that number; whether it went well.
+    async fn run_one(
+        &self,
+        intended: Duration,
+        lane: usize,
+        operation: impl Future<Output = Result<(), Status>>,
+    ) -> bool {
         let outcome = tokio::time::timeout(self.timeout, operation)
             .await
             .unwrap_or_else(|_| Err(Status::new(Code::DeadlineExceeded, "no answer within --timeout")));
-        let at = self.started.elapsed();
-        let good = outcome.is_ok();
-        self.with_tally(|tally| tally.answered(at, at.saturating_sub(intended), outcome));
+        let answer = Answer { intended, at: self.started.elapsed(), member: lane % self.members, outcome };
+        if let Some(timeline) = &self.timeline {
+            timeline.add(&answer);
+        }
+        let good = answer.outcome.is_ok();
+        self.with_tally(|tally| tally.add(&answer));
         good
     }
 }
 
-/// Loads `channels` with `operation(channel, number)`, numbers from 0, until the load is over or
-/// interrupted from the keyboard.
+/// Loads `channels`, which take turns at that many `members`, with `operation(channel, number)`, numbers from 0, until
+/// the load is over or interrupted from the keyboard.
 pub(crate) async fn run<F, T>(
     args: &LoadArgs,
     seed: u64,
     channels: Vec<Channel>,
+    members: usize,
     operation: F,
 ) -> Result<Tally>
 where
@@ -234,7 +175,9 @@ where
         next: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         timeout: args.timeout,
-        tally: Mutex::new(Tally::new()),
+        members: members.max(1),
+        timeline: args.timeline.as_deref().map(Timeline::create).transpose()?,
+        tally: Mutex::new(Tally::new(members)),
     });
     let progress = Progress::start(args.quiet || args.json, total, args.duration);
     let watcher = tokio::spawn(watch_over(Arc::clone(&run), progress.clone()));
@@ -248,6 +191,9 @@ where
     }
     watcher.abort();
     progress.finish();
+    if let Some(timeline) = &run.timeline {
+        timeline.finish()?;
+    }
     Ok(run.with_tally(|tally| {
         tally.close(run.started.elapsed());
         tally.clone()
@@ -260,7 +206,7 @@ async fn watch_over(run: Arc<Run>, progress: Progress) {
     loop {
         tokio::select! {
             _ = interval.tick() => {
-                let (done, failed) = run.with_tally(|tally| (tally.done, tally.failed));
+                let (done, failed) = run.with_tally(|tally| (tally.all.done, tally.all.failed));
                 progress.show(done, failed, run.started.elapsed());
             }
             _ = tokio::signal::ctrl_c() => run.stop.store(true, Ordering::Relaxed),
@@ -274,12 +220,12 @@ where
     T: Future<Output = Result<(), Status>> + Send + 'static,
 {
     let mut tasks = Vec::new();
-    for (_, channel) in (0..clients).zip(channels.iter().cycle()) {
+    for (_, (lane, channel)) in (0..clients).zip(channels.iter().enumerate().cycle()) {
         let (run, channel, operation) = (Arc::clone(run), channel.clone(), Arc::clone(&operation));
         tasks.push(tokio::spawn(async move {
             while let Some(number) = run.take() {
                 let intended = run.started.elapsed();
-                if !run.run_one(intended, operation(channel.clone(), number)).await {
+                if !run.run_one(intended, lane, operation(channel.clone(), number)).await {
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 }
             }
@@ -307,7 +253,7 @@ where
         let (run, permits) = (Arc::clone(run), Arc::clone(&permits));
         // A thread of its own: the runtime's timer counts whole milliseconds, too coarse for 1,000 a second.
         move || {
-            for (intended, channel) in schedule.zip(channels.iter().cycle()) {
+            for (intended, (lane, channel)) in schedule.zip(channels.iter().enumerate().cycle()) {
                 std::thread::sleep(intended.saturating_sub(run.started.elapsed()));
                 let Some(number) = run.take() else { break };
                 let Ok(permit) = runtime.block_on(Arc::clone(&permits).acquire_owned()) else { break };
@@ -316,7 +262,7 @@ where
                 let run = Arc::clone(&run);
                 runtime.spawn(async move {
                     run.with_tally(|tally| tally.lag.record(late));
-                    run.run_one(intended, request).await;
+                    run.run_one(intended, lane, request).await;
                     drop(permit);
                 });
             }
@@ -379,7 +325,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let numbers = Arc::clone(&seen);
         let load = parse("--clients 8 --total 500 --quiet").unwrap();
-        let tally = run(&load, 1, vec![idle_channel()], move |_, number| {
+        let tally = run(&load, 1, vec![idle_channel()], 1, move |_, number| {
             numbers.lock().unwrap().push(number);
             async move { if number % 10 == 0 { Err(Status::unavailable("down")) } else { Ok(()) } }
         })
@@ -388,7 +334,7 @@ mod tests {
         let mut seen = seen.lock().unwrap().clone();
         seen.sort_unstable();
         assert_eq!(seen, (0..500).collect::<Vec<_>>());
-        assert_eq!((tally.done, tally.failed, tally.latencies.count()), (450, 50, 450));
+        assert_eq!((tally.all.done, tally.all.failed, tally.all.latencies.count()), (450, 50, 450));
         assert_eq!(tally.errors.get("Unavailable: down"), Some(&50));
     }
 
@@ -397,7 +343,7 @@ mod tests {
     async fn an_open_loop_hides_no_stall() {
         let gate = Arc::new(Semaphore::new(1));
         let load = parse("--rate 200 --total 100 --quiet").unwrap();
-        let tally = run(&load, 1, vec![idle_channel()], move |_, number| {
+        let tally = run(&load, 1, vec![idle_channel()], 1, move |_, number| {
             let gate = Arc::clone(&gate);
             async move {
                 let _one = gate.acquire().await.expect("the gate is never closed");
@@ -410,20 +356,20 @@ mod tests {
         .await
         .unwrap();
         // 100 requests within 500 ms: all of them waited, the first longest, the last shortest.
-        let quantiles = tally.latencies.quantiles().unwrap();
-        assert_eq!(tally.done, 100);
+        let quantiles = tally.all.latencies.quantiles().unwrap();
+        assert_eq!(tally.all.done, 100);
         assert!(
             quantiles.p50_ms > 100.0,
             "half the requests were sent in the first half of the stall: {quantiles:?}"
         );
-        assert!(tally.gap_max >= Duration::from_millis(500), "{:?}", tally.gap_max);
+        assert!(tally.all.gap_max >= Duration::from_millis(500), "{:?}", tally.all.gap_max);
     }
 
     #[tokio::test]
     async fn an_answer_that_never_comes_is_an_error() {
         let load = parse("--total 3 --timeout 20ms --quiet").unwrap();
-        let tally = run(&load, 1, vec![idle_channel()], |_, _| std::future::pending()).await.unwrap();
-        assert_eq!((tally.done, tally.failed), (0, 3));
+        let tally = run(&load, 1, vec![idle_channel()], 1, |_, _| std::future::pending()).await.unwrap();
+        assert_eq!((tally.all.done, tally.all.failed), (0, 3));
         assert!(tally.errors.keys().all(|kind| kind.starts_with("DeadlineExceeded")), "{:?}", tally.errors);
     }
 }

@@ -73,12 +73,12 @@ pub async fn put(args: &PutArgs, meter: Option<Meter>) -> Result<Report> {
     };
     let record = args.record.as_deref().map(|path| RecordWriter::open(path, &space)).transpose()?;
     let channels = args.endpoint.connect(args.load.connection_count()).await?;
-    let connections = channels.len();
+    let (connections, members) = (channels.len(), args.endpoint.urls()?.len());
     let before = meter.as_ref().map(|meter| meter()).transpose()?;
     let compactor = channels.first().cloned().zip(args.compact_every);
     let load = {
         let (space, record) = (Arc::clone(&space), Arc::new(record));
-        load::run(&args.load, seed, channels, move |channel, number| {
+        load::run(&args.load, seed, channels, members, move |channel, number| {
             let (space, record) = (Arc::clone(&space), Arc::clone(&record));
             async move {
                 let key_number = space.key_number(number);
@@ -108,8 +108,7 @@ pub async fn put(args: &PutArgs, meter: Option<Meter>) -> Result<Report> {
         Some((channel, period)) => compact::beside(channel, period, load).await??,
         None => load.await?,
     };
-    let mut report = Report::new("put", &args.load, seed, &tally);
-    report.endpoints = args.endpoint.urls()?;
+    let mut report = Report::new("put", args.endpoint.urls()?, &args.load, seed, &tally);
     report.connections = connections;
     (report.key_bytes, report.value_bytes, report.key_count) =
         (space.key_bytes, space.value_bytes, space.key_count);

@@ -1,8 +1,9 @@
 //! What a load showed, for people and for programs.
 
 use crate::device::DeviceCounts;
-use crate::load::{LoadArgs, Pace, Tally};
+use crate::load::{LoadArgs, Pace};
 use crate::stats::{Bar, Quantiles, print_bars, print_ms};
+use crate::tally::{Share, Tally};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -36,10 +37,14 @@ pub struct Report {
     pub failed: u64,
     /// Answers per second.
     pub per_second: f64,
-    /// Longest time in which nothing was answered well.
+    /// Longest time in which nothing was answered well although requests were sent.
     pub gap_max_ms: f64,
     /// Latencies of the answered requests; from the intended start in an open loop.
     pub latency: Option<Quantiles>,
+    /// How long requests that failed took to fail.
+    pub failed_latency: Option<Quantiles>,
+    /// Each server alone, in the order of the endpoints.
+    pub members: Vec<MemberReport>,
     /// How late an open loop sent at its 99th percentile: what the bench itself adds.
     pub lag_p99_ms: Option<f64>,
     /// Errors by code and text.
@@ -50,6 +55,33 @@ pub struct Report {
     pub device: Option<DeviceReport>,
     /// What the watchers saw, in `watch`.
     pub watch: Option<WatchReport>,
+}
+
+/// What one server of a load answered.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemberReport {
+    /// Where it is.
+    pub endpoint: String,
+    /// Requests it answered well.
+    pub done: u64,
+    /// Requests it answered by an error, or not in time.
+    pub failed: u64,
+    /// Longest time in which it answered nothing well although requests were sent to it.
+    pub gap_max_ms: f64,
+    /// Latencies of what it answered well.
+    pub latency: Option<Quantiles>,
+}
+
+impl MemberReport {
+    fn new(endpoint: &str, share: &Share) -> MemberReport {
+        MemberReport {
+            endpoint: endpoint.to_owned(),
+            done: share.done,
+            failed: share.failed,
+            gap_max_ms: share.gap_max.as_secs_f64() * 1_000.0,
+            latency: share.latencies.quantiles(),
+        }
+    }
 }
 
 /// What the card did during a load.
@@ -89,11 +121,19 @@ pub struct WatchReport {
 }
 
 impl Report {
-    pub(crate) fn new(operation: &'static str, args: &LoadArgs, seed: u64, tally: &Tally) -> Report {
-        let seconds = tally.elapsed.as_secs_f64();
+    pub(crate) fn new(
+        operation: &'static str,
+        endpoints: Vec<String>,
+        args: &LoadArgs,
+        seed: u64,
+        tally: &Tally,
+    ) -> Report {
+        let (seconds, all) = (tally.elapsed.as_secs_f64(), &tally.all);
+        let members = endpoints.iter().zip(&tally.members);
         Report {
             operation,
-            endpoints: Vec::new(),
+            members: members.map(|(endpoint, share)| MemberReport::new(endpoint, share)).collect(),
+            endpoints,
             clients: match args.pace() {
                 Pace::Closed { clients } => clients,
                 Pace::Open { .. } => 0,
@@ -105,14 +145,15 @@ impl Report {
             key_count: 0,
             seed,
             elapsed_seconds: seconds,
-            done: tally.done,
-            failed: tally.failed,
-            per_second: tally.done as f64 / seconds.max(f64::MIN_POSITIVE),
-            gap_max_ms: tally.gap_max.as_secs_f64() * 1_000.0,
-            latency: tally.latencies.quantiles(),
+            done: all.done,
+            failed: all.failed,
+            per_second: all.done as f64 / seconds.max(f64::MIN_POSITIVE),
+            gap_max_ms: all.gap_max.as_secs_f64() * 1_000.0,
+            latency: all.latencies.quantiles(),
+            failed_latency: all.failures.quantiles(),
             lag_p99_ms: tally.lag.quantiles().map(|lag| lag.p99_ms),
             errors: tally.errors.clone(),
-            histogram: tally.latencies.bars(),
+            histogram: all.latencies.bars(),
             device: None,
             watch: None,
         }
@@ -182,6 +223,10 @@ impl Report {
         if let Some(latency) = &self.latency {
             write_quantiles(text, "latency ", latency)?;
         }
+        if let Some(latency) = &self.failed_latency {
+            write_quantiles(text, "failures", latency)?;
+        }
+        write_members(text, &self.members)?;
         if let Some(lag) = self.lag_p99_ms.filter(|lag| *lag > 5.0) {
             writeln!(
                 text,
@@ -212,6 +257,23 @@ fn write_quantiles(text: &mut String, name: &str, quantiles: &Quantiles) -> std:
         print_ms(quantiles.max_ms),
         print_ms(quantiles.mean_ms)
     )
+}
+
+/// Only where there are several to compare.
+fn write_members(text: &mut String, members: &[MemberReport]) -> std::fmt::Result {
+    for member in members.iter().filter(|_| members.len() > 1) {
+        let gap = print_ms(member.gap_max_ms);
+        write!(
+            text,
+            "{}  {} done, {} failed, longest gap {gap}",
+            member.endpoint, member.done, member.failed
+        )?;
+        if let Some(latency) = &member.latency {
+            write!(text, ", p50 {}, p99 {}", print_ms(latency.p50_ms), print_ms(latency.p99_ms))?;
+        }
+        writeln!(text)?;
+    }
+    Ok(())
 }
 
 fn write_device(text: &mut String, device: &DeviceReport) -> std::fmt::Result {

@@ -122,7 +122,8 @@ fn to_ms(microseconds: u64) -> f64 {
 }
 
 /// A duration for people: three digits and the unit that fits.
-pub(crate) fn print_ms(milliseconds: f64) -> String {
+#[must_use]
+pub fn print_ms(milliseconds: f64) -> String {
     if milliseconds >= 10_000.0 {
         format!("{:.1} s", milliseconds / 1_000.0)
     } else if milliseconds >= 100.0 {
@@ -135,7 +136,8 @@ pub(crate) fn print_ms(milliseconds: f64) -> String {
 }
 
 /// The bars as text, the longest 40 wide, each with its share of all.
-pub(crate) fn print_bars(bars: &[Bar]) -> String {
+#[must_use]
+pub fn print_bars(bars: &[Bar]) -> String {
     const WIDTH: u64 = 40;
     let longest = bars.iter().map(|bar| bar.count).max().unwrap_or(0).max(1);
     let total = bars.iter().map(|bar| bar.count).sum::<u64>().max(1);

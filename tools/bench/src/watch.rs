@@ -169,10 +169,10 @@ async fn put_all(
     channels: Vec<Channel>,
     shared: &Arc<Shared>,
 ) -> Result<Report> {
-    let connections = channels.len();
+    let (connections, members) = (channels.len(), args.endpoint.urls()?.len());
     let tally = {
         let shared = Arc::clone(shared);
-        load::run(load, seed, channels, move |channel, number| {
+        load::run(load, seed, channels, members, move |channel, number| {
             let shared = Arc::clone(&shared);
             async move {
                 let request = PutRequest {
@@ -189,8 +189,7 @@ async fn put_all(
         })
         .await?
     };
-    let mut report = Report::new("watch", load, seed, &tally);
-    report.endpoints = args.endpoint.urls()?;
+    let mut report = Report::new("watch", args.endpoint.urls()?, load, seed, &tally);
     report.connections = connections;
     (report.key_bytes, report.value_bytes) = (shared.space.key_bytes, shared.space.value_bytes);
     Ok(report)

@@ -4,9 +4,11 @@ use crate::say::say;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use quorate_bench::{
-    DeviceCounts, EndpointArgs, GetArgs, History, Meter, PutArgs, Report, Verification, WatchArgs,
+    DeviceCounts, EndpointArgs, GetArgs, History, KeepArgs, Meter, OrchestrateArgs, PutArgs, Report,
+    Verification, WatchArgs,
 };
 use quorate_card::Control;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 const PUT_EXAMPLES: &str = "\
@@ -37,6 +39,10 @@ pub(crate) enum BenchCommand {
     /// Write keys while many watch them, and check what each watcher saw
     #[command(after_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Keep leases alive, and check that none is lost
+    Keep(KeepArgs),
+    /// Ask what an orchestrator asks, and check that nobody would have lost leadership
+    Orchestrate(OrchestrateArgs),
     /// Check after a crash that every acknowledged put of a record is there
     Verify(VerifyArgs),
 }
@@ -70,26 +76,32 @@ pub(crate) async fn run(command: &BenchCommand) -> Result<bool> {
         }
         BenchCommand::Get(args) => show(&quorate_bench::get(args).await?, args.load.json),
         BenchCommand::Watch(args) => show(&quorate_bench::watch(args).await?, args.load.json),
+        BenchCommand::Keep(args) => {
+            let report = quorate_bench::keep(args).await?;
+            show_as(args.json, &report, report.print())?;
+            Ok(report.is_good())
+        }
+        BenchCommand::Orchestrate(args) => {
+            let report = quorate_bench::orchestrate(args).await?;
+            show_as(args.json, &report, report.print())?;
+            Ok(report.is_good())
+        }
         BenchCommand::Verify(args) => {
             let history = History::open(&args.record)?;
             let verification = quorate_bench::verify(&args.endpoint, &history).await?;
-            if args.json {
-                say(serde_json::to_string_pretty(&verification)?)?;
-            } else {
-                say(print_verification(&verification).trim_end())?;
-            }
+            show_as(args.json, &verification, print_verification(&verification))?;
             Ok(verification.is_good())
         }
     }
 }
 
 fn show(report: &Report, json: bool) -> Result<bool> {
-    if json {
-        say(serde_json::to_string_pretty(report)?)?;
-    } else {
-        say(report.print().trim_end())?;
-    }
+    show_as(json, report, report.print())?;
     Ok(report.is_good())
+}
+
+fn show_as(json: bool, report: &impl Serialize, text: String) -> Result<()> {
+    if json { say(serde_json::to_string_pretty(report)?) } else { say(text.trim_end()) }
 }
 
 /// Reads the counters of a simulated card by its control socket.
