@@ -1,10 +1,11 @@
 //! `quorate`: the tool beside the node. What etcdctl does well (get, put, del, watch, leases, members) it
 //! leaves to etcdctl; it shows a node at a glance, invites and removes members, starts a local cluster, loads
-//! and verifies any etcd v3 server, keeps snapshots, and simulates slow cards.
+//! and verifies any etcd v3 server, keeps snapshots, examines cards, and simulates slow ones.
 
 mod bench;
 mod card;
 mod dev;
+mod doctor;
 mod invite;
 mod member;
 mod members;
@@ -55,6 +56,9 @@ enum Command {
     /// Save a node's whole state to a file, look at it, restore it
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
+    /// Say what is wrong with a board, before it hurts
+    #[command(subcommand)]
+    Doctor(doctor::DoctorCommand),
     /// Simulate a slow SD card: a mounted ext4 on it, stalls, power cuts, counters (Linux, root)
     Card(card::CardArgs),
     /// The release of this tool
@@ -90,6 +94,7 @@ fn run(command: Command, reach: &Reach) -> Result<bool> {
         Command::Dev(args) => runtime()?.block_on(dev::run(&args, reach)),
         Command::Bench(command) => runtime()?.block_on(bench::run(&command)),
         Command::Snapshot(command) => runtime()?.block_on(snapshot::run(&command)),
+        Command::Doctor(command) => doctor::run(&command),
         Command::Card(args) => card::run(args).map(|()| true),
         Command::Version => say::say(format_args!("quorate {}", env!("CARGO_PKG_VERSION"))).map(|()| true),
     }
@@ -138,10 +143,14 @@ mod tests {
             "bench put --record /r --keys 0",
             "bench get --clients 8 --fill --serializable",
             "bench watch --streams 10 --watches 100 --rate 1000 --total 10000",
+            "bench keep --leases 50 --ttl 6 --duration 30s --endpoints a:1,b:2 --json",
+            "bench orchestrate --duration 30m --electors 20",
             "bench verify /r",
             "snapshot save backup.db",
             "snapshot status backup.db --json",
             "snapshot restore backup.db --data-dir d --name n1",
+            "doctor disk .",
+            "doctor disk . --seconds 5 --json",
             "version",
         ] {
             if let Err(error) = parse(words(line)) {
@@ -164,6 +173,12 @@ mod tests {
             "invite revoke",
             "dev --nodes 0",
             "dev --nodes 17",
+            "doctor",
+            "doctor disk",
+            "doctor disk no/such/folder",
+            "doctor disk Cargo.toml",
+            "doctor disk . --seconds 0",
+            "doctor disk . --seconds 601",
         ] {
             let Err(error) = parse(words(line)) else { panic!("{line}") };
             assert_eq!(error.exit_code(), 2, "{line}");

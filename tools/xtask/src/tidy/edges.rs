@@ -38,7 +38,15 @@ const INSIDE: &[(&str, &[&str])] = &[
     ("quorate-bench", &["quorate-proto"]),
     (
         "quorate",
-        &["quorate-types", "quorate-wal", "quorate-store", "quorate-proto", "quorate-bench", "quorate-card"],
+        &[
+            "quorate-types",
+            "quorate-board",
+            "quorate-wal",
+            "quorate-store",
+            "quorate-proto",
+            "quorate-bench",
+            "quorate-card",
+        ],
     ),
     ("xtask", &[]),
     (
