@@ -19,6 +19,10 @@ const MIB: u64 = 1024 * 1024;
 /// What the leader may grow by while it sends, of which about 5 MiB are the link's window and the chunks under way.
 const GROWTH_MAX: u64 = 8 * MIB;
 
+/// What may stay of it: history of the writes meanwhile, the log's tail, and what the allocator keeps of it all. 3.5 MiB
+/// was the most that was seen.
+const KEPT_MAX: u64 = 6 * MIB;
+
 const POLL: Duration = Duration::from_millis(5);
 
 const VALUE_BYTES: usize = 64 * 1024;
@@ -128,7 +132,7 @@ async fn an_image_costs_the_leader_little_and_goes_on_where_it_was_cut() {
     assert!(sent < image_bytes + image_bytes / 4, "{sent} bytes sent of {image_bytes}, from {began:?}");
     assert!(!said.contains("an image was not sent"), "one at a time, and it arrives:\n{said}");
     assert!(grown <= GROWTH_MAX, "the leader grew by {grown} bytes");
-    assert!(after <= GROWTH_MAX / 2, "the leader kept {after} bytes");
+    assert!(after <= KEPT_MAX, "the leader kept {after} bytes");
     let status = cluster.status(leader).await.unwrap();
     assert_eq!((status.raft_term, cluster.leader().await), (term, leader), "there was an election");
     assert!(gaps.failed == 0 && gaps.writes > 100, "writes go on meanwhile: {gaps:?}");
