@@ -52,6 +52,8 @@ pub struct AssemblyParts {
     pub links: Box<dyn Links>,
     /// Images counted by this node.
     pub image_number: Arc<AtomicU64>,
+    /// What the log's syncs say.
+    pub health: Arc<DiskHealth>,
     /// Where last words go.
     pub last_words: LastWords,
     /// What the status page says from the start.
@@ -62,7 +64,8 @@ impl Assembly {
     /// Of its parts.
     #[must_use]
     pub fn of(config: &Config, parts: AssemblyParts) -> Assembly {
-        let AssemblyParts { opened, described, inbox, links, image_number, last_words, errors } = parts;
+        let AssemblyParts { opened, described, inbox, links, image_number, health, last_words, errors } =
+            parts;
         let (registry, metrics, api_metrics) = counters();
         let quota_bytes = config.quota_bytes.unwrap_or_else(memory::quota_default);
         metrics.quota_bytes.set(i64::try_from(quota_bytes).unwrap_or(i64::MAX));
@@ -75,7 +78,6 @@ impl Assembly {
         );
         let first = first_status(&opened, quota_bytes, errors);
         let (status, status_view) = status::channel(first, opened.membership.clone());
-        let health = Arc::new(DiskHealth::default());
         let (wal_in, wal_out) = channel();
         let (background_in, background_out) = channel();
         let (fetcher_in, fetcher_out) = channel();

@@ -4,12 +4,12 @@
 use crate::disk_health::DiskHealth;
 use crate::inbox::{ExportSlice, ExportStart, Inbound, Inbox, Reply};
 use crate::metrics::Metrics;
+use crate::pace::{Pace, Work};
 use crate::starts::write_seen;
 use crate::wal_worker::WalRequest;
-use core::time::Duration;
 use quorate_api::Refusal;
 use quorate_store::Store;
-use quorate_types::limits::{IMAGE_TRIGGER_BYTES_MIN, SEGMENT_BYTES};
+use quorate_types::limits::SEGMENT_BYTES;
 use quorate_types::{HardState, Membership, NodeId, Start};
 use quorate_wal::{
     Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError, remove_unfinished_images,
@@ -18,30 +18,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Instant;
-
-/// While puts are under way the thread rests, after each piece, this many times as long as the piece took:
-/// it has the card for a fifth of the time at most.
-const REST_TIMES: u32 = 4;
-
-/// While nobody puts, it rests a quarter of the time a piece took: whoever comes waits for one piece.
-const REST_PART_IDLE: u32 = 4;
-
-/// No put for this long is "nobody puts".
-const IDLE_AFTER: Duration = Duration::from_secs(1);
-
-/// Bytes between two syncs of what is written in the background: what a wal sync may have to wait for
-/// on a card of 10 MB/s is then 50 ms.
-const PIECE_BYTES: u64 = 512 * 1024;
-
-/// Longest rest, so that a card that paused does not stop an image for long.
-const REST_MAX: Duration = Duration::from_secs(2);
 
 /// What the log may grow while an image is written: the two segments the pool has beyond the trigger. An image
 /// that is behind that growth does not rest, else the log outruns its prepared segments and pays for new ones.
 const LOG_GROWTH_BYTES_MAX: u64 = 2 * SEGMENT_BYTES;
-
-const _: () = assert!(PIECE_BYTES < IMAGE_TRIGGER_BYTES_MIN);
 
 /// What the background thread may be told.
 pub enum Job {
@@ -89,6 +69,7 @@ impl<D: Disk> Background<D> {
     pub fn run(mut self) {
         // Lower than the workers, which have somebody waiting. Not allowed is no reason not to run.
         rustix::process::nice(10).ok();
+        quorate_board::set_io_priority(quorate_board::IoPriority::Background);
         while let Ok(job) = self.jobs.recv() {
             match job {
                 Job::Spare(order) => self.spare(order),
@@ -129,7 +110,7 @@ impl<D: Disk> Background<D> {
     }
 
     fn fill(&self, preparer: &mut Preparer<D>) -> Result<Spare, WalError> {
-        let mut pace = Pace::start();
+        let mut pace = Pace::start(Work::Own);
         loop {
             if let Some(spare) = preparer.step()? {
                 self.metrics.syncs.inc();
@@ -165,7 +146,7 @@ impl<D: Disk> Background<D> {
     fn write_image(&self, start: &ExportStart, head: &ImageHead) -> Result<u64, String> {
         let say = |error: WalError| error.to_string();
         let mut writer = ImageWriter::create(self.disk.clone(), head).map_err(say)?;
-        let mut pace = Pace::start();
+        let mut pace = Pace::start(Work::Own);
         let log_bytes_before = self.metrics.wal_bytes.get();
         loop {
             let (reply, answer) = Reply::pair();
@@ -188,7 +169,7 @@ impl<D: Disk> Background<D> {
                 self.metrics.syncs.inc();
                 let log_growth = self.metrics.wal_bytes.get() - log_bytes_before;
                 if is_behind(writer.bytes_written(), start.bytes_estimate, log_growth) {
-                    pace = Pace::start();
+                    pace.begin_next();
                 } else {
                     pace.rest(&self.health);
                 }
@@ -202,32 +183,6 @@ fn is_behind(bytes_written: u64, bytes_estimate: u64, log_growth: u64) -> bool {
     let image = u128::from(bytes_written) * u128::from(LOG_GROWTH_BYTES_MAX);
     let log = u128::from(log_growth) * u128::from(bytes_estimate);
     image < log
-}
-
-/// Writes a piece, rests.
-struct Pace {
-    began: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    fn start() -> Pace {
-        Pace { began: Instant::now(), bytes: 0 }
-    }
-
-    fn is_piece_full(&mut self, bytes: u64) -> bool {
-        self.bytes += bytes;
-        self.bytes >= PIECE_BYTES
-    }
-
-    fn rest(&mut self, health: &DiskHealth) {
-        let took = self.began.elapsed();
-        let is_idle =
-            health.in_flight().is_none() && health.since_last_sync().is_none_or(|since| since > IDLE_AFTER);
-        let rest = if is_idle { took / REST_PART_IDLE } else { took * REST_TIMES };
-        std::thread::sleep(rest.min(REST_MAX));
-        *self = Pace::start();
-    }
 }
 
 #[cfg(test)]

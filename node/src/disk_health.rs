@@ -10,6 +10,9 @@ use std::time::Instant;
 /// Weight of one sync in the recent mean: one part in eight.
 const MEAN_SHIFT: u32 = 3;
 
+/// The quickest sync is forgotten slowly: with each other one it rises by one part in so many.
+const QUICK_RISE_PART: u64 = 64;
+
 /// The measurements. Times are microseconds since `origin`, zero is "never".
 #[derive(Debug)]
 pub struct DiskHealth {
@@ -17,6 +20,7 @@ pub struct DiskHealth {
     sync_mean_us: AtomicU64,
     in_flight_since_us: AtomicU64,
     sync_last_end_us: AtomicU64,
+    sync_quick_us: AtomicU64,
 }
 
 impl Default for DiskHealth {
@@ -26,6 +30,7 @@ impl Default for DiskHealth {
             sync_mean_us: AtomicU64::new(0),
             in_flight_since_us: AtomicU64::new(0),
             sync_last_end_us: AtomicU64::new(0),
+            sync_quick_us: AtomicU64::new(0),
         }
     }
 }
@@ -48,6 +53,10 @@ impl DiskHealth {
         let mean = self.sync_mean_us.load(Ordering::Relaxed);
         let mean = if mean == 0 { took } else { mean - (mean >> MEAN_SHIFT) + (took >> MEAN_SHIFT) };
         self.sync_mean_us.store(mean, Ordering::Relaxed);
+        let quick = self.sync_quick_us.load(Ordering::Relaxed);
+        let risen = quick + quick.div_ceil(QUICK_RISE_PART);
+        let quick = if quick == 0 { took } else { took.min(risen) };
+        self.sync_quick_us.store(quick, Ordering::Relaxed);
         self.sync_last_end_us.store(now, Ordering::Relaxed);
         Duration::from_micros(took)
     }
@@ -56,6 +65,12 @@ impl DiskHealth {
     #[must_use]
     pub fn sync_mean(&self) -> Duration {
         Duration::from_micros(self.sync_mean_us.load(Ordering::Relaxed))
+    }
+
+    /// The quickest of the recent syncs: what the card takes when nothing stands in its way. Zero before the first.
+    #[must_use]
+    pub fn sync_quick(&self) -> Duration {
+        Duration::from_micros(self.sync_quick_us.load(Ordering::Relaxed))
     }
 
     /// How long the sync in flight has been under way.

@@ -22,6 +22,7 @@ pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod node;
+mod pace;
 pub mod peer_port;
 pub mod peering;
 pub mod pending;

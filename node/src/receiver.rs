@@ -1,9 +1,10 @@
 //! Images between nodes, file to file: a received one is written, checked, loaded beside the running state and
 //! handed to the driver; a sent one is read as the link takes it. Memory: a few chunks either way.
 
+use crate::disk_health::DiskHealth;
 use crate::inbox::{Inbound, Inbox, Installed};
+use crate::pace::{Pace, Work};
 use bytes::Bytes;
-use core::time::Duration;
 use quorate_peer::{ImageIntake, ImageOffer, ImageSink};
 use quorate_store::ImageLoader;
 use quorate_types::{Identity, NodeId};
@@ -11,15 +12,6 @@ use quorate_wal::{Disk, DiskErrorKind, ImageName, ImageReceiver, ImageSource, Wa
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
-
-/// Bytes between two syncs of what is received: what a sync of the log may have to wait for on a card of
-/// 10 MB/s is then 50 ms.
-const PIECE_BYTES: u64 = 512 * 1024;
-
-/// After each piece the card is left to the log this many times as long as the piece's sync took, at most.
-const REST_TIMES: u32 = 1;
-const REST_MAX: Duration = Duration::from_secs(1);
 
 /// Takes images from peers, one at a time. Cheap to clone.
 #[derive(Clone)]
@@ -31,14 +23,23 @@ struct Inner<D: Disk> {
     /// Images counted by this node.
     number: Arc<AtomicU64>,
     inbox: Inbox,
+    /// What the log's syncs say: whether anybody waits for the card.
+    health: Arc<DiskHealth>,
     is_busy: AtomicBool,
 }
 
 impl<D: Disk + Sync> ImageReceiving<D> {
     /// Into that folder, for that node.
     #[must_use]
-    pub fn new(disk: D, identity: Identity, number: Arc<AtomicU64>, inbox: Inbox) -> ImageReceiving<D> {
-        ImageReceiving(Arc::new(Inner { disk, identity, number, inbox, is_busy: AtomicBool::new(false) }))
+    pub fn new(
+        disk: D,
+        identity: Identity,
+        number: Arc<AtomicU64>,
+        inbox: Inbox,
+        health: Arc<DiskHealth>,
+    ) -> ImageReceiving<D> {
+        let is_busy = AtomicBool::new(false);
+        ImageReceiving(Arc::new(Inner { disk, identity, number, inbox, health, is_busy }))
     }
 
     /// A peer offers one. None while another is on its way, or if the card refuses.
@@ -65,6 +66,7 @@ impl<D: Disk + Sync> ImageReceiving<D> {
         let (sink, intake) = ImageSink::open(receiver.offset());
         let inner = Arc::clone(&self.0);
         tokio::task::spawn_blocking(move || {
+            quorate_board::set_io_priority(quorate_board::IoPriority::Background);
             inner.receive(receiver, intake);
             drop(turn);
         });
@@ -92,7 +94,7 @@ impl<D: Disk> Drop for Turn<D> {
 impl<D: Disk> Inner<D> {
     fn receive(&self, mut receiver: ImageReceiver<D>, mut intake: ImageIntake) {
         let total = receiver.name().bytes;
-        if let Err(error) = write_all(&mut receiver, &mut intake) {
+        if let Err(error) = write_all(&mut receiver, &mut intake, &self.health) {
             tracing::warn!(%error, "an image of a peer could not be written");
             if matches!(&error, WalError::Disk(disk) if disk.kind == DiskErrorKind::NoSpace) {
                 // What stands of it may be the room the log needs.
@@ -151,16 +153,17 @@ pub fn take_whole<D: Disk>(mut receiver: ImageReceiver<D>, number: &AtomicU64) -
     Ok(Installed { head, store, bytes })
 }
 
-fn write_all<D: Disk>(receiver: &mut ImageReceiver<D>, intake: &mut ImageIntake) -> Result<(), WalError> {
-    let mut unsynced = 0;
+fn write_all<D: Disk>(
+    receiver: &mut ImageReceiver<D>,
+    intake: &mut ImageIntake,
+    health: &DiskHealth,
+) -> Result<(), WalError> {
+    let mut pace = Pace::start(Work::Received);
     while let Some(bytes) = intake.next_blocking() {
         receiver.write(&bytes)?;
-        unsynced += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if unsynced >= PIECE_BYTES {
-            unsynced = 0;
-            let began = Instant::now();
+        if pace.is_piece_full(u64::try_from(bytes.len()).unwrap_or(u64::MAX)) {
             receiver.sync_so_far()?;
-            std::thread::sleep((began.elapsed() * REST_TIMES).min(REST_MAX));
+            pace.rest(health);
         }
     }
     Ok(())
@@ -206,6 +209,7 @@ impl<D: Disk> quorate_peer::ImageSource for ImageSending<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::time::Duration;
     use quorate_types::{ClusterId, Index, Position, Term};
     use quorate_wal::disk::sim::SimDisk;
 
@@ -214,7 +218,7 @@ mod tests {
     async fn a_link_that_breaks_while_an_image_begins_leaves_the_place_free() {
         let identity = Identity { cluster: ClusterId(1), node: NodeId(2) };
         let (inbox, _arrivals) = Inbox::bounded();
-        let receiving = ImageReceiving::new(SimDisk::new(), identity, Arc::default(), inbox);
+        let receiving = ImageReceiving::new(SimDisk::new(), identity, Arc::default(), inbox, Arc::default());
         let position = Position { term: Term(1), index: Index(9) };
         let offer = ImageOffer { position, bytes: 4_096, id: 7 };
         tokio::select! {

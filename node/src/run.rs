@@ -4,6 +4,7 @@ mod begin;
 
 use crate::assembly::{Assembly, AssemblyParts, STACK_BYTES};
 use crate::config::{Config, Listen};
+use crate::disk_health::DiskHealth;
 use crate::driver::DriverEnd;
 use crate::inbox::{Inbound, Inbox};
 use crate::links::Links;
@@ -128,10 +129,19 @@ fn start(config: &Config) -> Result<Workers, StartError> {
     let (inbox, arrivals) = Inbox::bounded();
     let described = begin::described(config, opened.identity.node, &key, port.as_ref());
     let image_number = Arc::new(AtomicU64::new(opened.image_number));
-    let links = open_links(&peer_runtime, key, port, &opened, &inbox, &image_number)?;
+    let health = Arc::new(DiskHealth::default());
+    let receiving = ImageReceiving::new(
+        opened.disk.clone(),
+        opened.identity,
+        Arc::clone(&image_number),
+        inbox.clone(),
+        Arc::clone(&health),
+    );
+    let links = open_links(&peer_runtime, key, port, &opened, &inbox, receiving)?;
     let disk = opened.disk.clone();
+    let to_node = inbox.clone();
     let parts =
-        AssemblyParts { opened, described, inbox: inbox.clone(), links, image_number, last_words, errors };
+        AssemblyParts { opened, described, inbox: to_node, links, image_number, health, last_words, errors };
     let node = Assembly::of(config, parts);
     let (stop_serving, stop) = oneshot::channel::<()>();
     let stop = async { drop(stop.await) };
@@ -157,12 +167,10 @@ fn open_links(
     port: Option<PeerPort>,
     opened: &Opened<RealDisk>,
     inbox: &Inbox,
-    image_number: &Arc<AtomicU64>,
+    receiving: ImageReceiving<RealDisk>,
 ) -> Result<Box<dyn Links>, StartError> {
     let Some(port) = port else { return Ok(Box::new(NoLinks { inbox: inbox.clone() })) };
     let identity = opened.identity;
-    let receiving =
-        ImageReceiving::new(opened.disk.clone(), identity, Arc::clone(image_number), inbox.clone());
     let ear = PeerEar { identity, inbox: inbox.clone(), receiving };
     let config = PeerConfig {
         key,

@@ -106,6 +106,18 @@ impl AppendRequest {
         parts.push(part);
         parts
     }
+
+    /// What is to be durable, in order.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The append that is durable with it; none if more of it follows.
+    #[must_use]
+    pub fn number(&self) -> Option<AppendNumber> {
+        self.number
+    }
 }
 
 /// That appends are durable.
@@ -216,6 +228,7 @@ impl<D: Disk> WalWorker<D> {
 
     /// Runs until told to stop or until the card fails; tells the driver either way.
     pub fn run(mut self) {
+        quorate_board::set_io_priority(quorate_board::IoPriority::Log);
         self.ask_for_spares();
         loop {
             let worked = match self.wait() {

@@ -10,6 +10,13 @@ use quorate_types::limits::IMAGE_TRIGGER_BYTES_MIN;
 /// The log kept for a peer that is being sent an image, in times of what starts an image.
 const HELD_TIMES_MAX: u64 = 2;
 
+/// Each voter writes its images so much of the trigger earlier than the one before it: their logs grow alike, and all
+/// cards writing images at once is the one time when a put has to wait for them.
+const STAGGER_PART: u64 = 8;
+
+/// More places than that begin together with another.
+const STAGGER_PLACES_MAX: u64 = 4;
+
 /// Failed images in a row before each further try waits longer.
 const RETRY_TICKS: u32 = 600;
 
@@ -56,11 +63,13 @@ impl ImageTrigger {
         self.wal_bytes_recovered + self.wal_bytes_written - self.wal_bytes_at_last
     }
 
-    fn is_due(&self) -> bool {
+    /// `place` is this node's among the voters.
+    fn is_due(&self, place: u64) -> bool {
+        let trigger = self.image_bytes_last.max(IMAGE_TRIGGER_BYTES_MIN);
+        let early = trigger / STAGGER_PART * place.min(STAGGER_PLACES_MAX);
         self.running.is_none()
             && self.retry_ticks == 0
-            && (self.is_wanted
-                || self.wal_bytes_since_last() > self.image_bytes_last.max(IMAGE_TRIGGER_BYTES_MIN))
+            && (self.is_wanted || self.wal_bytes_since_last() > trigger - early)
     }
 }
 
@@ -68,7 +77,9 @@ impl Driver {
     pub(super) fn start_image_if_due(&mut self) {
         self.release_trim_if_long();
         self.image.retry_ticks = self.image.retry_ticks.saturating_sub(1);
-        if !self.image.is_due() || self.refusal().is_some() {
+        let voters = &self.core.membership().voters;
+        let place = voters.iter().position(|voter| *voter == self.identity.node).unwrap_or(0);
+        if !self.image.is_due(u64::try_from(place).unwrap_or(0)) || self.refusal().is_some() {
             return;
         }
         let start = self.export_start();
@@ -130,12 +141,14 @@ mod tests {
     fn due_after_the_larger_of_floor_and_last_image() {
         let mut trigger = ImageTrigger::recovered(0, 0, None);
         trigger.wal_bytes_written = IMAGE_TRIGGER_BYTES_MIN;
-        assert!(!trigger.is_due());
+        assert!(!trigger.is_due(0));
         trigger.wal_bytes_written += 1;
-        assert!(trigger.is_due());
+        assert!(trigger.is_due(0));
         trigger.image_bytes_last = 2 * IMAGE_TRIGGER_BYTES_MIN;
-        assert!(!trigger.is_due());
+        assert!(!trigger.is_due(0));
+        trigger.wal_bytes_written = 2 * IMAGE_TRIGGER_BYTES_MIN * 7 / 8 + 1;
+        assert!(!trigger.is_due(0) && trigger.is_due(1), "the second voter begins earlier");
         let trigger = ImageTrigger::recovered(IMAGE_TRIGGER_BYTES_MIN + 1, 0, None);
-        assert!(trigger.is_due(), "a long log found at the start is worth an image");
+        assert!(trigger.is_due(0), "a long log found at the start is worth an image");
     }
 }
