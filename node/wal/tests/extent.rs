@@ -154,7 +154,8 @@ fn damage_of_any_length_is_read_through() {
 fn remains_beyond_the_window_are_overwritten_or_known() {
     for (missing, first_bytes) in [(1, 380_000), (1, 4_000), (70, 900_000)] {
         let (disk, mut writer) = prepared(0);
-        let long: Vec<Record> = (3..6).map(|index| Record::Entry(entry(at(1, index), 500_000, 0))).collect();
+        append(&mut writer, &[Record::Entry(entry(at(1, 3), 100, 0))]).unwrap();
+        let long: Vec<Record> = (4..7).map(|index| Record::Entry(entry(at(1, index), 500_000, 0))).collect();
         writer.write(&batch(&long)).unwrap();
         drop(writer);
         let arrived = disk.unsynced().last().unwrap().1 / 8 + 1 - missing;
@@ -162,15 +163,16 @@ fn remains_beyond_the_window_are_overwritten_or_known() {
         let (recovered, read) = look(&disk, 2);
         let recovered = recovered.unwrap();
         assert!(read < 2 * 1024 * 1024, "{read} bytes");
-        assert_eq!((recovered.entries.len(), &recovered.tail), (2, &Tail::Clean));
+        assert_eq!((recovered.entries.len(), &recovered.tail), (3, &Tail::Clean));
         let mut writer = begin(recovered);
-        assert_eq!(writer.segment_counts().0, 2, "it goes on where the torn batch began");
+        assert_eq!(writer.segment_counts().0, 2);
         // Up to the remain and over it, with a cut after each batch near it.
-        append(&mut writer, &[Record::Entry(entry(at(2, 3), first_bytes, 1))]).unwrap();
+        append(&mut writer, &[Record::Entry(entry(at(2, 4), first_bytes, 1))]).unwrap();
         let remain = arrived * UNIT;
+        assert!(end_of(&disk) > remain, "it goes on in that segment, before the remain");
         let mut used = 300_000 + first_bytes;
         let mut cuts = 0;
-        for index in 4.. {
+        for index in 5.. {
             let bytes: usize = if used + 100_000 < remain { 60_000 } else { 9_000 };
             used += bytes.next_multiple_of(UNIT);
             append(&mut writer, &[Record::Entry(entry(at(2, index), bytes, 1))]).unwrap();
