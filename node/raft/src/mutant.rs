@@ -25,12 +25,18 @@ pub enum Mutant {
     ReadBeforeOwnCommit,
     /// Durability is claimed to a leader whose term is not durable (rule 9).
     ClaimInUndurableTerm,
+    /// The vote is not written with its term: a restart may give another.
+    VoteNotWritten,
+    /// A leader goes on without a quorum that hears it.
+    LeadAlone,
+    /// What a learner's card has counts like a voter's.
+    CountLearners,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 10] = [
+    pub const ALL: [Mutant; 13] = [
         Mutant::VoteBeforeDurable,
         Mutant::CommitOldTermByCount,
         Mutant::CountOwnBeforeAck,
@@ -41,6 +47,9 @@ impl Mutant {
         Mutant::SingleQuorumInJoint,
         Mutant::ReadBeforeOwnCommit,
         Mutant::ClaimInUndurableTerm,
+        Mutant::VoteNotWritten,
+        Mutant::LeadAlone,
+        Mutant::CountLearners,
     ];
 }
 

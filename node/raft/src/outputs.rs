@@ -1,5 +1,6 @@
 //! What the core gives: the ready, and what can be seen from outside.
 
+use crate::mutant::mutated;
 use crate::role::RoleState;
 use crate::{PeerProgress, Raft, Ready, Role, promotion};
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -19,7 +20,12 @@ impl Raft {
             RoleState::Follower(_) => self.ask_leader(),
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => {}
         }
-        let append = self.durable.take(&self.log, self.hard_state, self.committed, self.now);
+        let mut append = self.durable.take(&self.log, self.hard_state, self.committed, self.now);
+        if mutated!(self, VoteNotWritten)
+            && let Some(hard_state) = append.as_mut().and_then(|append| append.hard_state.as_mut())
+        {
+            hard_state.vote = None;
+        }
         let committed = self.log.span(self.applied, self.committed, limits::BATCH_BYTES_MAX, APPLY_COUNT_MAX);
         self.applied = committed.last().map_or(self.applied, |entry| entry.position.index);
         self.log.release(self.applied.min(self.durable.persisted()), limits::LOG_RETAINED_BYTES_MAX);

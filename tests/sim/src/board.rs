@@ -1,9 +1,10 @@
 //! A board: its card, its clock, and the process that runs on it or does not.
 
 use crate::card::Card;
+use crate::card_log::CardLog;
 use crate::process::Process;
 use crate::queue::{Life, MS, Nanos};
-use quorate_types::{Index, Membership, NodeId, PeerKey, Start, Term};
+use quorate_types::{Membership, NodeId, PeerKey, Position, Start};
 use quorated::recover::Founding;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,10 +44,12 @@ pub(crate) struct Board {
     pub(crate) seen_durable: BTreeMap<NodeId, Start>,
     /// The start it ran as last.
     pub(crate) start_last: Option<Start>,
-    /// What its process knew to be on the card when it went.
-    pub(crate) persisted_last: Index,
+    /// What the card has of the log, as far as a process has been told.
+    pub(crate) log: CardLog,
     /// A copy of the card as it was at some stop.
     pub(crate) copy: Option<CardCopy>,
+    /// Its power goes right after its next promise.
+    pub(crate) is_doomed: bool,
     /// An older copy of the card lies in it.
     pub(crate) is_restored: bool,
 }
@@ -138,23 +141,17 @@ impl Board {
             unreadable_until: 0,
             seen_durable: BTreeMap::new(),
             start_last: None,
-            persisted_last: Index(0),
+            log: CardLog::default(),
             copy: None,
+            is_doomed: false,
             is_restored: false,
         }
     }
 
-    /// Whether that entry is on this card, as far as its process has been told; of a board that is off, what it had
-    /// been told last. What an older copy has is anybody's guess.
-    pub(crate) fn has_durable(&self, index: Index, term: Term) -> bool {
-        match &self.process {
-            _ if self.is_restored => true,
-            Some(process) => {
-                let core = &process.driver.core;
-                core.persisted() >= index && core.position_of(index).is_none_or(|found| found == term)
-            }
-            None => self.persisted_last >= index,
-        }
+    /// Whether that entry is on this card, whatever happens to the board now. What an older copy has is anybody's
+    /// guess.
+    pub(crate) fn has_durable(&self, at: Position) -> bool {
+        self.is_restored || self.log.holds(at)
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -2,6 +2,7 @@
 
 mod cards;
 mod network;
+mod storms;
 
 use crate::board::Slot;
 use crate::queue::{Event, MS, SECOND};
@@ -9,6 +10,7 @@ use crate::rng::Rng;
 use crate::situation::Situation;
 use crate::world::World;
 use quorated::inbox::Inbound;
+pub(crate) use storms::Step;
 
 /// The kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +41,18 @@ pub(crate) enum Kind {
     Stop,
     /// A card is copied, and later put back.
     OldCard,
+    /// Messages take as long as elections.
+    Gale,
+    /// Cards stand still, and then the leader falls.
+    Depose,
+    /// Leaders that reach only one other fall, one after the other.
+    Topple,
+    /// Power lost right after a promise.
+    Doom,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 13] = [
+    pub(crate) const ALL: [Kind; 17] = [
         Kind::Weather,
         Kind::Cut,
         Kind::Kill,
@@ -56,6 +66,10 @@ impl Kind {
         Kind::Clock,
         Kind::Stop,
         Kind::OldCard,
+        Kind::Gale,
+        Kind::Depose,
+        Kind::Topple,
+        Kind::Doom,
     ];
 }
 
@@ -66,6 +80,7 @@ pub(crate) enum Cure {
     Cut(Vec<(Slot, Slot)>),
     Resume(Slot, bool),
     Card(Slot),
+    Step(Step),
 }
 
 /// The faults of a seed.
@@ -104,7 +119,7 @@ impl World {
                 self.start_later(slot, 20 * MS, 8 * SECOND);
             }
             Kind::SitePower => self.cut_site_power(),
-            Kind::Pause => self.pause(slot),
+            Kind::Pause => self.pause_for(slot, 50, 6_000),
             Kind::Stall => self.stall(slot),
             Kind::SlowCard => self.slow_card(slot),
             Kind::SyncFails => {
@@ -120,6 +135,13 @@ impl World {
             Kind::Clock => self.disturb_clock(slot),
             Kind::Stop => self.stop(slot),
             Kind::OldCard => self.old_card(slot),
+            Kind::Gale => self.gale(),
+            Kind::Depose => self.depose(),
+            Kind::Topple => {
+                let rounds = self.faults.rng.between(2, 6);
+                self.step_of_storm(Step::Topple(rounds));
+            }
+            Kind::Doom => self.step_of_storm(Step::Doom(slot)),
         }
     }
 
@@ -144,8 +166,8 @@ impl World {
         }
     }
 
-    fn pause(&mut self, slot: Slot) {
-        let time = self.faults.rng.between_log(50, 6_000) * MS;
+    fn pause_for(&mut self, slot: Slot, ms_least: u64, ms_most: u64) {
+        let time = self.faults.rng.between_log(ms_least, ms_most) * MS;
         let leads = self.leader() == Some(slot);
         let until = self.now + time;
         self.boards[slot.0].paused_until = until;
@@ -200,6 +222,7 @@ impl World {
                 self.situations.reach_if(led && is_on, Situation::LeaderPaused);
                 self.wake_soon(slot);
             }
+            Cure::Step(step) => self.step_of_storm(step),
             Cure::Card(slot) => {
                 let model = self.profile.models[slot.0];
                 self.boards[slot.0].card.set_model(model);
@@ -220,6 +243,7 @@ impl World {
             board.paused_until = board.paused_until.min(now);
             board.stalled_until = board.stalled_until.min(now);
             board.unreadable_until = 0;
+            board.is_doomed = false;
             board.card.set_model(model);
             self.queue.push(now + MS, Event::Start(slot));
             self.wake_soon(slot);

@@ -23,6 +23,8 @@ pub(crate) struct Ledger {
     digests: BTreeMap<u64, (u32, NodeId)>,
     pub(crate) events: BTreeMap<i64, Vec<Event>>,
     pub(crate) applied_max: Index,
+    /// Committed by some leader up to here.
+    led_max: Index,
     pub(crate) revision_max: i64,
     pub(crate) compacted_max: i64,
 }
@@ -44,7 +46,7 @@ impl Ledger {
     }
 
     /// At most one leader a term.
-    fn elected(&mut self, term: Term, node: NodeId) -> Result<(), String> {
+    pub(crate) fn elected(&mut self, term: Term, node: NodeId) -> Result<(), String> {
         match self.leaders.insert(term, node) {
             Some(other) if other != node => {
                 Err(format!("election safety: both {other} and {node} lead in term {term}"))
@@ -85,6 +87,29 @@ impl Ledger {
             "state machine safety: node {node} has an entry of term {} committed at {}, others one of term {}",
             at.term, at.index, known.term
         ))
+    }
+
+    /// Only a leader decides what is committed; of older terms nothing but with an entry of its own (Raft thesis
+    /// 3.6.2).
+    fn decided(&mut self, core: &Raft, before: &Observed, now: &Observed) -> Result<(), String> {
+        let (node, committed) = (core.node(), now.committed);
+        let term = core.position_of(committed).filter(|_| committed > before.committed);
+        if let Some(term) = term.filter(|term| *term != now.term)
+            && before.leads
+            && now.leads
+            && before.term == now.term
+        {
+            return Err(format!(
+                "node {node} leads in term {}, and committed up to {committed} of {term}",
+                now.term
+            ));
+        }
+        if before.leads || now.leads {
+            self.led_max = self.led_max.max(committed);
+        } else if committed > self.led_max {
+            return Err(format!("node {node} has {committed} committed, leaders only {}", self.led_max));
+        }
+        Ok(())
     }
 
     /// A node's state is at that revision now: what it went through is what all go through.
@@ -182,6 +207,9 @@ impl World {
         invariants::check(&process.driver.core);
         let now = Observed::of(process);
         let before = core::mem::replace(&mut process.observed, now.clone());
+        if now.leads && !(before.leads && before.term == now.term) {
+            process.led_since = self.now;
+        }
         let needs_others = now.voters.len() >= 2;
         if core::mem::take(&mut process.has_heard) || !needs_others {
             process.term_heard = now.term;
@@ -209,18 +237,28 @@ impl World {
         if now.leads && !(before.leads && before.term == now.term) {
             self.ledger.elected(now.term, node)?;
             self.ledger.is_complete(core)?;
+            let agreed = |seen: &Observed| {
+                self.is_elected(slot, &seen.voters) && self.is_elected(slot, &seen.voters_outgoing)
+            };
+            if !agreed(now) && !agreed(before) {
+                return Err(format!("node {node} leads in term {}, and no quorum voted for it", now.term));
+            }
         }
+        if now.leads && !self.hears_quorum(slot) {
+            return Err(format!("node {node} leads on in term {}, and hears no quorum", now.term));
+        }
+        self.ledger.decided(core, before, now)?;
         let from = before.committed.max(core.base().index);
         for index in from.0 + 1..=now.committed.0 {
             let Some(term) = core.position_of(Index(index)) else { continue };
-            let is_first = self.ledger.commit(node, now.term, Position { term, index: Index(index) })?;
+            let at = Position { term, index: Index(index) };
+            let is_first = self.ledger.commit(node, now.term, at)?;
+            self.situations.reach_if(is_first && term < now.term, Situation::OlderTermCommitted);
             if is_first && now.leads {
                 let boards = &self.boards;
                 let has = |voter: &NodeId| {
                     let home = self.homes.get(voter).map(|home| &boards[home.0]);
-                    home.is_none_or(|board| {
-                        board.node != Some(*voter) || board.has_durable(Index(index), term)
-                    })
+                    home.is_none_or(|board| board.node != Some(*voter) || board.has_durable(at))
                 };
                 let holds = |voters: &[NodeId]| {
                     voters.is_empty() || voters.iter().filter(|voter| has(voter)).count() > voters.len() / 2
@@ -251,7 +289,6 @@ impl World {
         reached.reach_if(is_elected && is_stalled, Situation::ElectionUnderStall);
         reached.reach_if(now.leads && now.committed > now.persisted, Situation::CommitAheadOfOwnCard);
         reached.reach_if(!now.leads && now.applied > now.persisted, Situation::ApplyAheadOfOwnCard);
-        reached.reach_if(now.last.index < before.last.index, Situation::Truncated);
         reached.reach_if(before.is_joint && !now.is_joint && now.leads, Situation::JointChange);
         reached.reach_if(now.is_removed && !before.is_removed, Situation::RemovedTold);
         reached.reach_if(now.is_removed && before.leads, Situation::RemovedLeader);

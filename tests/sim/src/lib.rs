@@ -8,6 +8,7 @@
 
 mod board;
 mod card;
+mod card_log;
 mod client;
 mod faults;
 mod leases;
@@ -18,6 +19,7 @@ mod operator;
 mod power;
 mod process;
 mod profile;
+mod promises;
 mod queue;
 pub mod report;
 mod rng;

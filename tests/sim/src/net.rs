@@ -8,7 +8,7 @@ use crate::links::Sent;
 use crate::queue::{Event, MS, Nanos, SECOND, US};
 use crate::world::World;
 use quorate_raft::{Body, Envelope, Message};
-use quorate_types::{NodeId, Start};
+use quorate_types::{Index, NodeId, Start};
 use quorated::forward::Forward;
 use quorated::inbox::Inbound;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -105,11 +105,17 @@ impl World {
 
     /// Carries what a driver sent in its turn.
     pub(crate) fn carry(&mut self, slot: Slot) {
-        let Some(process) = &self.boards[slot.0].process else { return };
-        let (from, life) = (process.identity.node, self.boards[slot.0].life);
+        let board = &mut self.boards[slot.0];
+        let Some(process) = &board.process else { return };
+        let (from, life) = (process.identity.node, board.life);
+        board.log.image = process.driver.image.newest.map_or(Index(0), |newest| newest.index);
         for sent in process.outbox.take() {
             match sent {
-                Sent::Message(envelope) => self.carry_message(from, slot, envelope),
+                Sent::Message(envelope) => {
+                    self.judge_said(slot, from, &envelope);
+                    self.promised(slot, &envelope.message.body);
+                    self.carry_message(from, slot, envelope);
+                }
                 Sent::Forward(to, forward) => self.carry_forward(slot, to, forward),
                 // Those who left are no longer known; links follow with the next look at them.
                 Sent::Members => {}
@@ -163,7 +169,11 @@ impl World {
             return;
         }
         let Some(process) = self.boards[target.0].process.as_mut() else { return };
-        process.has_heard |= process.inbox.hear(Inbound::Peer { from, message });
+        let is_heard = process.inbox.hear(Inbound::Peer { from, message });
+        process.has_heard |= is_heard;
+        if is_heard {
+            process.heard.insert(from, self.now);
+        }
         self.wake_soon(target);
     }
 

@@ -2,13 +2,16 @@
 
 use crate::board::{Slot, State};
 use crate::card::Card;
+use crate::card_log::CardLog;
 use crate::process::{begin, slot_at};
 use crate::queue::{Event, Life, MS, Nanos, SECOND};
 use crate::situation::Situation;
 use crate::world::{World, new_key};
-use quorate_types::Index;
+use quorate_types::Start;
 use quorated::driver::DriverEnd;
 use quorated::inbox::Inbound;
+use quorated::recover::{RecoverError, look};
+use quorated::starts::write_stale;
 
 impl World {
     /// Switches a board on: reads its card, as a start does.
@@ -34,6 +37,9 @@ impl World {
                 let (start, last) = (process.start.count, process.driver.core.last());
                 board.node = Some(node);
                 board.start_last = Some(process.start);
+                let survived = board.log.has_survived_in(&process.driver.core);
+                let is_whole = survived.is_ok() || board.is_restored;
+                board.log = CardLog::recovered(&process.driver.core);
                 board.process = Some(process);
                 let life = board.life;
                 self.homes.insert(node, slot);
@@ -43,6 +49,11 @@ impl World {
                 self.tell(format!(
                     "{slot} starts as node {node}, start {start}, log ends at {last}{warning}"
                 ));
+                if let Err(words) = survived
+                    && !is_whole
+                {
+                    self.fail(format!("{slot} forgot what was durable: {words}"));
+                }
                 #[cfg(feature = "mutants")]
                 self.mutate(slot);
             }
@@ -81,12 +92,12 @@ impl World {
         let board = &mut self.boards[slot.0];
         let was = board.state;
         let Some(process) = board.process.take() else { return };
-        board.persisted_last = process.driver.core.persisted();
         // With it go the replies that its clients wait for.
         drop(process);
         board.life = Life(board.life.0 + 1);
         board.state = State::Off;
         board.paused_until = 0;
+        board.is_doomed = false;
         // A card that was about to refuse has had its chance: a start reads and writes it whole.
         board.card.fail_next_sync(false);
         self.net.process_gone(slot);
@@ -127,17 +138,25 @@ impl World {
                 self.kill(slot, "ends: its card failed");
                 self.start_later(slot, 100 * MS, 3 * SECOND);
             }
-            DriverEnd::BadData | DriverEnd::OlderCopy(_) => self.ended_by_bad_data(slot),
+            DriverEnd::BadData => self.fail(format!("{slot} ends: its data is bad")),
+            DriverEnd::OlderCopy(seen) => self.ended_as_older_copy(slot, seen),
         }
     }
 
-    fn ended_by_bad_data(&mut self, slot: Slot) {
+    /// The process notes it on the card, and no later start goes on from there.
+    fn ended_as_older_copy(&mut self, slot: Slot, seen: Start) {
         if !self.boards[slot.0].is_restored {
             return self.fail(format!("{slot} was refused as an older copy, and its card was never copied"));
         }
         self.situations.reach(Situation::StaleRefused);
         self.kill(slot, "ends: its card is an older copy");
-        self.boards[slot.0].state = State::Refused;
+        let board = &mut self.boards[slot.0];
+        board.state = State::Refused;
+        let again = write_stale(&board.card, seen).map_err(RecoverError::Wal);
+        let again = again.and_then(|()| look(board.card.clone(), 1).map(|_| ()));
+        if !matches!(again, Err(RecoverError::OlderCopy { count }) if count == seen.count) {
+            self.fail(format!("{slot} was refused as an older copy, and would start again"));
+        }
     }
 
     pub(crate) fn start_later(&mut self, slot: Slot, least: Nanos, most: Nanos) {
@@ -153,7 +172,7 @@ impl World {
         let board = &mut self.boards[slot.0];
         (board.card, board.key, board.node, board.founding) = (card, key, None, None);
         (board.copy, board.is_restored, board.start_last) = (None, false, None);
-        board.persisted_last = Index(0);
+        board.log = CardLog::default();
         board.seen_durable.clear();
         board.state = State::Blank;
         board.life = Life(board.life.0 + 1);

@@ -44,6 +44,8 @@ pub(crate) struct Process {
     pub(crate) wal: WalWorker<Card>,
     pub(crate) wal_state: WalState,
     pub(crate) wal_requests: Sender<WalRequest>,
+    /// What the driver gives the wal thread, on its way there.
+    pub(crate) wal_given: Receiver<WalRequest>,
     pub(crate) jobs: Receiver<Job>,
     pub(crate) job_queue: VecDeque<Job>,
     pub(crate) work: Option<Work>,
@@ -56,6 +58,10 @@ pub(crate) struct Process {
     /// When the driver's next turn is; later wishes do not move it.
     pub(crate) wake_at: Nanos,
     pub(crate) observed: Observed,
+    /// When each other core was heard last.
+    pub(crate) heard: BTreeMap<NodeId, Nanos>,
+    /// Since when it leads, if it does.
+    pub(crate) led_since: Nanos,
     /// Another core has said something since the last turn.
     pub(crate) has_heard: bool,
     /// The term after the last turn in which another core had said something.
@@ -140,6 +146,7 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
     let (status, status_view) = status::channel(first_status(&opened), opened.membership.clone());
     let (inbox, arrivals) = Inbox::bounded();
     let (wal_in, wal_out) = channel();
+    let (driver_wal, wal_given) = channel();
     let (jobs_in, jobs) = channel();
     let (fetches_in, fetches) = channel();
     let (fetch_give, fetch_take) = channel();
@@ -164,7 +171,7 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
         quota_bytes: 1 << 40,
         auto_compactor: AutoCompactor::new(AutoCompact::Off),
         image: ImageTrigger::recovered(opened.log_bytes, opened.image_bytes, opened.image_position),
-        wal: wal_in.clone(),
+        wal: driver_wal,
         background: jobs_in,
         links: Box::new(SimLinks(outbox.clone())),
         status,
@@ -186,6 +193,7 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
         wal: WalWorker::new(opened.writer, parts),
         wal_state: WalState::Idle,
         wal_requests: wal_in,
+        wal_given,
         jobs,
         job_queue: VecDeque::new(),
         work: None,
@@ -197,6 +205,8 @@ fn assemble(opened: Opened<Card>, described: Member, clock: &Arc<AtomicU64>, lif
         is_receiving_image: false,
         wake_at: Nanos::MAX,
         observed: Observed::default(),
+        heard: BTreeMap::new(),
+        led_since: 0,
         has_heard: true,
         term_heard: Term(0),
     }

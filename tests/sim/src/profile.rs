@@ -6,6 +6,9 @@ use crate::faults::Kind;
 use crate::queue::{MS, Nanos, SECOND};
 use crate::rng::Rng;
 
+/// So many seeds are storms.
+const STORM_PER_MILLE: u64 = 350;
+
 /// One seed's settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Profile {
@@ -57,6 +60,47 @@ impl Profile {
     }
 
     pub(crate) fn of(rng: &mut Rng) -> Profile {
+        if rng.per_mille(STORM_PER_MILLE) { Profile::storm(rng) } else { Profile::ordinary(rng) }
+    }
+
+    /// Short and violent: slow cards, tiny writes, a new leader every second or so, power lost at the worst moments.
+    fn storm(rng: &mut Rng) -> Profile {
+        let boards = usize::try_from(*rng.pick(&[3, 3, 5, 5, 4]).expect("a list")).expect("small");
+        let always = [Kind::Depose, Kind::Topple, Kind::Doom];
+        let sometimes = [
+            Kind::Gale,
+            Kind::Cut,
+            Kind::Kill,
+            Kind::Power,
+            Kind::Stall,
+            Kind::SlowCard,
+            Kind::Pause,
+            Kind::Clock,
+        ];
+        let sometimes = sometimes.iter().copied().filter(|_| rng.per_mille(350));
+        let faults = always.into_iter().chain(sometimes).collect();
+        let models =
+            (0..boards).map(|_| *rng.pick(&[QUICK, QUICK, ORDINARY, BAD]).expect("a list")).collect();
+        Profile {
+            boards,
+            joined_first: boards,
+            models,
+            faults,
+            fault_every: rng.between_log(300, 1_500) * MS,
+            trouble: rng.between(8, 20) * SECOND,
+            clients: usize::try_from(rng.between(2, 4)).expect("small"),
+            lease_clients: usize::try_from(rng.between(0, 1)).expect("small"),
+            watchers: 1,
+            think: rng.between_log(5, 60) * MS,
+            keys: rng.between(1, 2),
+            value_bytes: 0,
+            drift_ppm: 200,
+            operator_every: rng.between_log(300, 3_000) * MS,
+            changes_members: rng.per_mille(500),
+        }
+    }
+
+    fn ordinary(rng: &mut Rng) -> Profile {
         let boards = usize::try_from(*rng.pick(&[1, 3, 3, 3, 4, 5, 5, 6]).expect("a list")).expect("small");
         let is_heavy = rng.per_mille(60);
         let mut faults: Vec<Kind> = Kind::ALL.iter().copied().filter(|_| rng.per_mille(450)).collect();

@@ -1,7 +1,7 @@
 //! The threads that wait for the card, as events: the wal, the background's jobs, the fetcher. Each does what the
 //! real thread does, in the same steps, at the moments the simulated card allows.
 
-use crate::board::Slot;
+use crate::board::{Board, Slot};
 use crate::card::Card;
 use crate::process::WalState;
 use crate::queue::{Event, Life, MS, Nanos};
@@ -43,6 +43,7 @@ impl World {
     /// Lets the wal thread begin its next batch, if it waits for one.
     pub(crate) fn pump_wal(&mut self, slot: Slot) {
         let now = self.now;
+        self.give_wal(slot);
         let board = &mut self.boards[slot.0];
         let life = board.life;
         let Some(process) = board.process.as_mut() else { return };
@@ -58,6 +59,23 @@ impl World {
         let demand = board.card.take_demand() + board.card.flush_time();
         let done = board.card_done(now, demand);
         self.queue.push(done, Event::WalDone(slot, life));
+    }
+
+    /// Hands on what the driver gave the wal thread, and notes what of it touches the log.
+    fn give_wal(&mut self, slot: Slot) {
+        let Board { process, log, .. } = &mut self.boards[slot.0];
+        let Some(process) = process else { return };
+        let mut taken_back = Vec::new();
+        for request in process.wal_given.try_iter() {
+            if let WalRequest::Append(append) = &request {
+                taken_back.extend(log.give(append));
+            }
+            drop(process.wal_requests.send(request));
+        }
+        for is_in_flight in taken_back {
+            self.situations.reach(Situation::Truncated);
+            self.situations.reach_if(is_in_flight, Situation::TakenBackInFlight);
+        }
     }
 
     pub(crate) fn wal_done(&mut self, slot: Slot, life: Life) {

@@ -9,6 +9,7 @@ use crate::ledger::Ledger;
 use crate::net::{LINKS_EVERY, Net};
 use crate::operator::Operator;
 use crate::profile::Profile;
+use crate::promises::Said;
 use crate::queue::{Event, Life, MS, Nanos, Queue, US};
 use crate::rng::{Rng, mix};
 use crate::situation::Situations;
@@ -18,6 +19,7 @@ use crate::watchers::Watcher;
 use quorate_tests::linear;
 use quorate_types::{ClusterId, NodeId, PeerKey};
 use quorated::inbox::Inbound;
+use quorated::wal_worker::Appended;
 use std::collections::BTreeMap;
 
 /// Everything.
@@ -42,6 +44,7 @@ pub(crate) struct World {
     pub(crate) value_last: u64,
     pub(crate) stream_last: u64,
     pub(crate) ledger: Ledger,
+    pub(crate) said: Said,
     pub(crate) situations: Situations,
     pub(crate) story: Story,
     /// The first thing a checker says ends the seed.
@@ -97,6 +100,7 @@ impl World {
             value_last: 0,
             stream_last: 0,
             ledger: Ledger::default(),
+            said: Said::default(),
             situations: Situations::default(),
             story: Story::default(),
             broken: None,
@@ -222,6 +226,11 @@ impl World {
         let Some(process) = board.process.as_mut() else { return };
         let mut arrived = Vec::new();
         process.arrivals.take(&mut arrived, core::time::Duration::ZERO);
+        for inbound in &arrived {
+            if let Inbound::Appended(Appended { number: Some(number), .. }) = inbound {
+                board.log.told(*number);
+            }
+        }
         let is_busy = process.driver.turn(arrived.into_iter());
         let rest = process.driver.rest();
         self.after_turn(slot);

@@ -101,6 +101,11 @@ impl Checker {
             "node {from} voted in term {term} with only term {} durable",
             durable.term
         );
+        assert!(
+            durable.term > term || durable.vote == Some(vote),
+            "node {from} voted for {vote} in term {term}, and its card has {:?}",
+            durable.vote
+        );
     }
 
     /// Log matching: an entry is what its position says, and so is what stands before it.

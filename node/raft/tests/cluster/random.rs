@@ -2,6 +2,7 @@
 
 use super::dice::{Dice, Reached};
 use super::{Cluster, with_learner};
+use quorate_raft::timing::ELECTION_TICKS_MAX;
 use quorate_raft::{ProposeRefused, Raft, Role};
 use quorate_types::{NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,8 @@ pub struct History {
     cuts: BTreeSet<(NodeId, NodeId)>,
     /// A node nobody hears and who hears nobody, and its term when that began.
     alone: Option<(NodeId, Term)>,
+    /// Ticks for which that node has led nobody.
+    alone_led_ticks: u64,
     /// Stopped processes: time they will be told of when they go on.
     paused: BTreeMap<NodeId, u32>,
     next_id: u64,
@@ -90,6 +93,7 @@ impl History {
             weather,
             cuts: BTreeSet::new(),
             alone: None,
+            alone_led_ticks: 0,
             paused: BTreeMap::new(),
             next_id: 10,
             numbers: 0,
@@ -133,6 +137,11 @@ impl History {
         {
             let is_alone = raft.membership().voters == [id];
             assert!(raft.term() == term || is_alone, "node {id} raised its term while nobody heard it");
+            let leads_nobody = raft.role() == Role::Leader && !is_alone && !self.paused.contains_key(&id);
+            self.alone_led_ticks = if leads_nobody { self.alone_led_ticks + u64::from(count) } else { 0 };
+            assert!(self.alone_led_ticks <= 2 * ELECTION_TICKS_MAX, "node {id} leads on and nobody hears it");
+        } else {
+            self.alone_led_ticks = 0;
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Cure;
 use crate::board::Slot;
 use crate::net::{FAIR, Weather};
-use crate::queue::{Event, MS, US};
+use crate::queue::{Event, MS, Nanos, US};
 use crate::situation::Situation;
 use crate::world::World;
 
@@ -18,6 +18,10 @@ impl World {
             late_per_mille: *rng.pick(&[0, 10, 100]).expect("a list"),
         };
         let time = rng.between_log(200, 10_000) * MS;
+        self.set_weather(weather, time);
+    }
+
+    pub(super) fn set_weather(&mut self, weather: Weather, time: Nanos) {
         self.faults.weather_number += 1;
         let number = self.faults.weather_number;
         self.net.weather = weather;

@@ -28,9 +28,10 @@ impl Raft {
     pub(crate) fn tick_leader(&mut self) {
         let (own, now) = (self.node, self.now);
         let membership = self.memberships.in_force().clone();
+        let leads_alone = mutated!(self, LeadAlone);
         let Some(leader) = self.leading() else { return };
         let is_heard = |id| id == own || leader.progress.get(&id).is_some_and(|peer| peer.is_active(now));
-        if !quorum::agrees(&membership, is_heard) {
+        if !quorum::agrees(&membership, is_heard) && !leads_alone {
             self.become_follower(self.hard_state.term, None);
             return;
         }
@@ -143,6 +144,9 @@ impl Raft {
         let mut membership = self.memberships.in_force().clone();
         if mutated!(self, SingleQuorumInJoint) {
             membership.voters_outgoing.clear();
+        }
+        if mutated!(self, CountLearners) {
+            membership.voters.extend_from_slice(&membership.learners);
         }
         membership
     }

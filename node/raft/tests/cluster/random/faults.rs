@@ -73,6 +73,7 @@ impl History {
         let ids = self.ids();
         let Some(id) = self.dice.pick(&ids) else { return };
         self.alone = None;
+        self.alone_led_ticks = 0;
         match self.dice.roll(4) {
             0 => {
                 let others = ids.iter().filter(|other| **other != id);
