@@ -1,5 +1,7 @@
 //! How a start begins: with what is in the folder, by founding a cluster, or by joining one.
 
+mod card;
+
 use super::{ExitReason, StartError, exit_reason};
 use crate::config::Config;
 use crate::peer_port::{PEER_PORT_DEFAULT, PeerPort};
@@ -43,6 +45,9 @@ pub(super) fn begin(config: &Config, runtime: &Runtime) -> Result<Begun, StartEr
     }
     let key = recover::node_key(found.disk()).map_err(told)?;
     let mut port = bind(config)?;
+    if is_new {
+        card::look(&config.data_dir);
+    }
     let founding = match (&config.join, is_new) {
         (_, false) => None,
         (None, true) => Some(found_cluster(config, &key, port.as_ref())),
