@@ -2,15 +2,18 @@
 //!
 //! `tidy` is code about code: what house rules say and no compiler checks. `ci` is what CI runs, step by
 //! step. `golden` rewrites what tests print and compare, after a change that was meant. `figures` measures the
-//! README's table. `sim` runs the simulator.
+//! README's table, `torture` what slow cards do to three members. `sim` runs the simulator.
 
 mod ci;
 mod figures;
 mod golden;
 mod sim;
+mod stage;
 mod tidy;
+mod torture;
 
 use anyhow::{Context, Result, bail};
+use stage::plan::Plan;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +39,10 @@ usage: cargo xtask <command>
       --quick              short loads, to see that all works
       --seed N             seed of the cards and the loads
       --json FILE          also as JSON
+  torture [options] [SCENARIO…]
+                           measure three members on three simulated cards that are slow, stall or lose power, each
+                           figure with its goal; the options of `figures`, but etcd only with --vs etcd, and
+      --plots DIR          draw the plots there (SVG)
 ";
 
 fn main() -> ExitCode {
@@ -60,8 +67,12 @@ fn run() -> Result<ExitCode> {
             Ok(if ci::run(&root, &plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Some((command, rest)) if command == "figures" => {
-            let plan = figures::Plan::parse(rest)?;
+            let plan = Plan::parse(rest, &figures::grammar())?;
             Ok(if figures::run(&root, &plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Some((command, rest)) if command == "torture" => {
+            let plan = Plan::parse(rest, &torture::grammar())?;
+            Ok(if torture::run(&root, &plan)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Some((command, rest)) if command == "sim" => {
             Ok(if sim::run(&root, rest)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,13 +1,11 @@
 //! The rows: what is done to each store, and what is noted down.
 
-use super::card::Card;
-use super::sides::{LOAD_LIMIT, Outcome, Seen, median, number, seen, side_by_side, speed};
-use super::stage::{Kind, Stage, Store};
-use super::table::{Figure, Unit};
 use super::three;
+use crate::stage::card::{Card, bare_sync};
+use crate::stage::figure::{Figure, Unit};
+use crate::stage::sides::{LOAD_LIMIT, Outcome, Seen, median, number, seen, side_by_side, speed};
+use crate::stage::{Kind, Stage, Store};
 use anyhow::{Context, Result, ensure};
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -67,7 +65,7 @@ fn put_on_card(stage: &Stage, kind: Kind, clients: &str, seconds: &str) -> Resul
 
 fn put1(stage: &Stage) -> Result<Outcome> {
     let seconds = stage.pick("40s", "8s");
-    let bare = bare_card(stage)?;
+    let bare = median(bare_sync(&stage.card("free")?, "ordinary", stage.pick(400, 100))?);
     let mut figures = side_by_side(stage, |kind| {
         let mut figures = put_on_card(stage, kind, "1", seconds)?;
         let p50 = figures.iter().find(|(what, ..)| what == "p50").map_or(f64::NAN, |(.., p50)| *p50);
@@ -81,29 +79,6 @@ fn put1(stage: &Stage) -> Result<Outcome> {
         "ordinary simulated card, 1 client in a closed loop, 256-byte values, 10,000 keys, {seconds} after a warm-up"
     );
     Ok(Outcome { did, figures })
-}
-
-/// What a durable 4 KiB costs on the same card with no store at all: the median, in milliseconds.
-fn bare_card(stage: &Stage) -> Result<f64> {
-    const BLOCK: [u8; 4096] = [0xa5; 4096];
-    let appends: usize = stage.pick(400, 100);
-    let card = stage.card("free")?;
-    let file = OpenOptions::new().create_new(true).write(true).open(card.mount().join("bare"))?;
-    let offsets = || (0..).step_by(BLOCK.len()).take(appends);
-    for offset in offsets() {
-        file.write_all_at(&[0; BLOCK.len()], offset)?;
-    }
-    file.sync_all()?;
-    card.set_model("ordinary")?;
-    let mut times = Vec::new();
-    for offset in offsets() {
-        let begun = Instant::now();
-        file.write_all_at(&BLOCK, offset)?;
-        file.sync_data()?;
-        times.push(begun.elapsed());
-    }
-    times.sort();
-    Ok(times[times.len() / 2].as_secs_f64() * 1_000.0)
 }
 
 fn put64(stage: &Stage) -> Result<Outcome> {
@@ -216,8 +191,10 @@ fn kube(stage: &Stage) -> Result<Outcome> {
             "--connections",
             "8",
         ];
-        let mut watching = store
-            .bench_in_background(&[&watch[..], &["--value-size", "512", "--duration", "10s"]].concat())?;
+        let mut watching = store.bench_in_background(
+            "bench",
+            &[&watch[..], &["--value-size", "512", "--duration", "10s"]].concat(),
+        )?;
         std::thread::sleep(Duration::from_secs(7));
         watching.check_alive()?;
         let watched = store.resident_mebibytes()?;

@@ -1,13 +1,13 @@
 //! The rows of a cluster of three members.
 
-use super::card::Card;
-use super::cluster::Cluster;
-use super::process;
-use super::sides::{LOAD_LIMIT, Outcome, Seen, median, number, seen, side_by_side, speed};
-use super::stage::{Kind, Stage};
-use super::table::Unit;
-use anyhow::{Context, Result};
-use serde_json::Value;
+use crate::stage::card::Card;
+use crate::stage::cluster::Cluster;
+use crate::stage::figure::Unit;
+use crate::stage::kill::leader_gaps;
+use crate::stage::process;
+use crate::stage::sides::{LOAD_LIMIT, Outcome, Seen, median, number, seen, side_by_side, speed};
+use crate::stage::{Kind, Stage};
+use anyhow::Result;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -122,9 +122,9 @@ pub(super) fn idle(stage: &Stage) -> Result<Outcome> {
 pub(super) fn kill(stage: &Stage) -> Result<Outcome> {
     let rounds = stage.pick(5, 2);
     let figures = side_by_side(stage, |kind| {
-        let free = gaps(&mut free_cluster(stage, kind)?, rounds)?;
+        let free = leader_gaps(&mut free_cluster(stage, kind)?, rounds)?;
         let cards = stage.three_cards("free")?;
-        let slow = gaps(&mut card_cluster(stage, kind, &cards, "ordinary")?, rounds)?;
+        let slow = leader_gaps(&mut card_cluster(stage, kind, &cards, "ordinary")?, rounds)?;
         let mut figures = Vec::new();
         for (storage, gaps) in [("free storage", free), ("ordinary cards", slow)] {
             let worst = gaps.iter().copied().fold(f64::NAN, f64::max);
@@ -139,32 +139,6 @@ pub(super) fn kill(stage: &Stage) -> Result<Outcome> {
          three ordinary simulated cards"
     );
     Ok(Outcome { did, figures })
-}
-
-/// The longest time without a write in each round of killing the leader, in seconds.
-fn gaps(cluster: &mut Cluster<'_>, rounds: usize) -> Result<Vec<f64>> {
-    // An open loop: a put that waits for a dead leader keeps no other waiting. What is not answered after two
-    // seconds is given up, so that the load ends soon after its last put and its end is no gap.
-    const PUTS: [&str; 9] =
-        ["put", "--rate", "100", "--connections", "3", "--timeout", "2s", "--duration", "7s"];
-    let mut gaps = Vec::new();
-    for _ in 0..rounds {
-        let mut load = cluster.bench_in_background(&PUTS)?;
-        std::thread::sleep(Duration::from_secs(2));
-        load.check_alive()?;
-        let leader = cluster.leader()?;
-        cluster.kill(leader)?;
-        // Its code says that puts failed: those the dead member had.
-        load.wait(LOAD_LIMIT)?;
-        let report = load.output()?;
-        let report: Value = serde_json::from_str(&report).with_context(|| format!("no report: {report}"))?;
-        gaps.push(number(&report, "/gap_max_ms")? / 1_000.0);
-        cluster.start(leader)?;
-        cluster.wait_whole()?;
-        // Votes count again, and what it missed is there.
-        std::thread::sleep(Duration::from_secs(3));
-    }
-    Ok(gaps)
 }
 
 pub(super) fn power(stage: &Stage) -> Result<Outcome> {

@@ -5,12 +5,15 @@ use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(5);
 
 /// A program that is running; it is killed when this is dropped.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
     name: String,
     log: PathBuf,
@@ -21,7 +24,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts it with its output in `folder/NAME.log`. It stays in our process group: Ctrl-C reaches it too.
-    pub(super) fn start(command: &mut Command, name: &str, folder: &Path) -> Result<Running> {
+    pub(crate) fn start(command: &mut Command, name: &str, folder: &Path) -> Result<Running> {
         let log = folder.join(format!("{name}.log"));
         let pid_file = folder.join(format!("{name}.pid"));
         let output = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
@@ -37,12 +40,12 @@ impl Running {
         Ok(running)
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Fails with its last words if it has ended already.
-    pub(super) fn check_alive(&mut self) -> Result<()> {
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             Some(status) => bail!("{} ended ({status}): {}", self.name, last_words(&self.log)),
             None => Ok(()),
@@ -50,7 +53,7 @@ impl Running {
     }
 
     /// Waits for its end; kills it after `limit`.
-    pub(super) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -66,16 +69,26 @@ impl Running {
     }
 
     /// SIGTERM, and waits for the end.
-    pub(super) fn terminate(&mut self, limit: Duration) -> Result<()> {
-        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
-        if !sent.success() {
-            bail!("{} was gone before it was asked to stop: {}", self.name, last_words(&self.log));
-        }
+    pub(crate) fn terminate(&mut self, limit: Duration) -> Result<()> {
+        self.signal("-TERM")?;
         self.wait(limit).map(drop)
     }
 
+    /// SIGINT, as from the keyboard: a load ends and reports.
+    pub(crate) fn interrupt(&self) -> Result<()> {
+        self.signal("-INT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        let sent = Command::new("kill").args([signal, &self.pid().to_string()]).status()?;
+        if !sent.success() {
+            bail!("{} was gone before it was asked to stop: {}", self.name, last_words(&self.log));
+        }
+        Ok(())
+    }
+
     /// SIGKILL, and waits for the end.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.strike()?;
         self.child.wait()?;
         self.forget();
@@ -83,12 +96,12 @@ impl Running {
     }
 
     /// SIGKILL without waiting, so that several fall at once.
-    pub(super) fn strike(&mut self) -> Result<()> {
+    pub(crate) fn strike(&mut self) -> Result<()> {
         Ok(self.child.kill()?)
     }
 
     /// What it has printed so far.
-    pub(super) fn output(&self) -> Result<String> {
+    pub(crate) fn output(&self) -> Result<String> {
         fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))
     }
 
@@ -109,12 +122,12 @@ impl Drop for Running {
 }
 
 /// Runs a program to its end; what it printed. A code other than zero is an error with its last words.
-pub(super) fn run(command: &mut Command, folder: &Path, limit: Duration) -> Result<String> {
+pub(crate) fn run(command: &mut Command, folder: &Path, limit: Duration) -> Result<String> {
     run_as(command, "step", folder, limit)
 }
 
 /// The same under a name of its own, for programs that run at the same time.
-pub(super) fn run_as(command: &mut Command, name: &str, folder: &Path, limit: Duration) -> Result<String> {
+pub(crate) fn run_as(command: &mut Command, name: &str, folder: &Path, limit: Duration) -> Result<String> {
     let mut running = Running::start(command, name, folder)?;
     let status = running.wait(limit)?;
     if !status.success() {
@@ -137,7 +150,7 @@ fn last_words(log: &Path) -> String {
 
 /// Kills what an interrupted run left in its folder: only processes whose command line names a folder of that
 /// run, as a process number alone may be somebody else's by now.
-pub(super) fn kill_left_behind(folder: &Path) -> Result<()> {
+pub(crate) fn kill_left_behind(folder: &Path) -> Result<()> {
     // By name: data may lie in a folder of the same name elsewhere.
     let mark = format!("{}/", folder.file_name().context("a run's folder has a name")?.to_string_lossy());
     for entry in fs::read_dir(folder)? {
@@ -155,7 +168,7 @@ pub(super) fn kill_left_behind(folder: &Path) -> Result<()> {
 }
 
 /// Resident bytes of a process.
-pub(super) fn resident_bytes(pid: u32) -> Result<f64> {
+pub(crate) fn resident_bytes(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     parse_resident(&status).with_context(|| format!("no resident memory of process {pid}"))
 }
@@ -166,8 +179,42 @@ fn parse_resident(status: &str) -> Option<f64> {
     Some(kib * 1_024.0)
 }
 
+/// The most memory a process has while it is watched.
+pub(crate) struct PeakMemory {
+    at_first: f64,
+    is_over: Arc<AtomicBool>,
+    sampler: JoinHandle<f64>,
+}
+
+impl PeakMemory {
+    /// Starts to look, twenty times a second.
+    pub(crate) fn watch(pid: u32) -> Result<PeakMemory> {
+        const EVERY: Duration = Duration::from_millis(50);
+        let at_first = resident_bytes(pid)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_over);
+        let sampler = std::thread::spawn(move || {
+            let mut peak = at_first;
+            while !told.load(Ordering::Relaxed) {
+                // A process that has ended grows no more.
+                peak = resident_bytes(pid).map_or(peak, |now| now.max(peak));
+                std::thread::sleep(EVERY);
+            }
+            peak
+        });
+        Ok(PeakMemory { at_first, is_over, sampler })
+    }
+
+    /// What it grew by at most, in MiB; looks no more.
+    pub(crate) fn grown_mebibytes(self) -> f64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        let peak = self.sampler.join().unwrap_or(f64::NAN);
+        (peak - self.at_first) / 1_048_576.0
+    }
+}
+
 /// Processor time that a process has taken so far, in seconds of one core.
-pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_cpu(&stat).with_context(|| format!("no processor time of process {pid}"))
 }

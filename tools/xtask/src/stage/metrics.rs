@@ -1,6 +1,6 @@
 //! What a node says in its `/metrics`.
 
-use super::stage::Kind;
+use super::Kind;
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const SETTLE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Waits until nothing more is zeroed. etcd prepares as it goes and gets a moment.
-pub(super) fn settle(kind: Kind, zeroed_bytes: impl Fn() -> Result<f64>) -> Result<()> {
+pub(crate) fn settle(kind: Kind, zeroed_bytes: impl Fn() -> Result<f64>) -> Result<()> {
     const STILL: Duration = Duration::from_secs(5);
     if kind == Kind::Etcd {
         std::thread::sleep(STILL);
@@ -30,7 +30,7 @@ pub(super) fn settle(kind: Kind, zeroed_bytes: impl Fn() -> Result<f64>) -> Resu
 }
 
 /// What the node at that port wrote once to prepare its log, in bytes; etcd has no such thing.
-pub(super) fn zeroed_bytes(kind: Kind, port: u16) -> Result<f64> {
+pub(crate) fn zeroed_bytes(kind: Kind, port: u16) -> Result<f64> {
     match kind {
         Kind::Quorate => metric(port, "quorate_zeroed_bytes_total"),
         Kind::Etcd => Ok(0.0),
@@ -38,7 +38,7 @@ pub(super) fn zeroed_bytes(kind: Kind, port: u16) -> Result<f64> {
 }
 
 /// One number of the `/metrics` at that port.
-pub(super) fn metric(port: u16, name: &str) -> Result<f64> {
+pub(crate) fn metric(port: u16, name: &str) -> Result<f64> {
     find_metric(&http_get(port, "/metrics")?, name).with_context(|| format!("no {name} in /metrics"))
 }
 
@@ -49,6 +49,23 @@ fn http_get(port: u16, path: &str) -> Result<String> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Posts JSON to a server's gateway; an answer other than 200 is an error.
+pub(crate) fn http_post(port: u16, path: &str, body: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    ensure!(answer.starts_with("HTTP/1.1 200"), "POST {path}: {answer}");
+    Ok(())
 }
 
 fn find_metric(text: &str, name: &str) -> Option<f64> {

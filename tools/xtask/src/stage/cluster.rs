@@ -1,11 +1,12 @@
 //! Three members of one store, each with a folder of its own: started together, loaded together, killed and
-//! started again one by one or all at once.
+//! started again one by one or all at once; a fourth may join.
 
 use super::metrics;
 use super::process::{self, Running};
-use super::stage::{Kind, START_LIMIT, Stage, free_ports};
+use super::sides::{LOAD_LIMIT, number};
+use super::{Kind, START_LIMIT, Stage, free_ports};
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +14,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Keeps the peers of this cluster of etcds from those of another, should a port be taken over.
-const ETCD_TOKEN: &str = "quorate-figures";
+const ETCD_TOKEN: &str = "quorate-stage";
 const POLL: Duration = Duration::from_millis(20);
 
 /// Three members; they end with this.
-pub(super) struct Cluster<'a> {
+pub(crate) struct Cluster<'a> {
     stage: &'a Stage,
     kind: Kind,
     members: Vec<Member>,
@@ -35,7 +36,7 @@ struct Member {
 
 impl Stage {
     /// Starts a member in each of these folders and waits until all three vote and answer.
-    pub(super) fn cluster(&self, kind: Kind, folders: &[PathBuf; 3]) -> Result<Cluster<'_>> {
+    pub(crate) fn cluster(&self, kind: Kind, folders: &[PathBuf; 3]) -> Result<Cluster<'_>> {
         let mut ports = Vec::new();
         for _ in folders {
             ports.push(free_ports()?);
@@ -110,41 +111,120 @@ impl Cluster<'_> {
         Ok(said.lines().last().context("invite prints a token")?.trim().to_owned())
     }
 
-    fn endpoints(&self) -> String {
-        let all: Vec<String> = self.members.iter().map(Member::endpoint).collect();
-        all.join(",")
+    /// Adds one more member with its data below `folder` and starts it, without waiting; its number.
+    pub(crate) fn join(&mut self, folder: &Path) -> Result<usize> {
+        let (at, ports) = (self.members.len(), free_ports()?);
+        let (name, data) = (format!("n{}", at + 1), folder.join("data"));
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let way_in = match self.kind {
+            Kind::Quorate => vec!["--join".into(), self.invite()?],
+            Kind::Etcd => {
+                let first = self.members.first().context("somebody is there to join")?.ports[0];
+                let asked = json!({ "peerURLs": [url(ports[1])] }).to_string();
+                metrics::http_post(first, "/v3/cluster/member/add", &asked)?;
+                let known = self.members.iter().map(|member| (member.name.clone(), member.ports[1]));
+                let all = known.chain([(name.clone(), ports[1])]);
+                let list: Vec<String> = all.map(|(name, port)| format!("{name}={}", url(port))).collect();
+                let words = ["--initial-cluster-state", "existing", "--initial-cluster", &list.join(",")];
+                words.map(str::to_owned).to_vec()
+            }
+        };
+        let running = self.stage.start_member(self.kind, &name, &data, ports, &way_in)?;
+        self.members.push(Member { name, data, ports, way_in, running });
+        Ok(at)
+    }
+
+    /// All members' addresses for clients.
+    pub(crate) fn endpoints(&self) -> String {
+        self.members.iter().map(Member::endpoint).collect::<Vec<_>>().join(",")
+    }
+
+    /// One member's.
+    pub(crate) fn endpoint(&self, member: usize) -> String {
+        self.members[member].endpoint()
+    }
+
+    /// Members that were started, killed ones too.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Which program.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The process of a member.
+    pub(crate) fn pid(&self, member: usize) -> u32 {
+        self.members[member].running.pid()
+    }
+
+    /// Acknowledged puts of a record (`bench put --record`) that are not there.
+    pub(crate) fn verify(&self, record: &str) -> Result<f64> {
+        let mut command = self.stage.quorate();
+        command.args(["bench", "verify", record, "--json", "--endpoints", &self.endpoints()]);
+        // Its code says that something is missing.
+        let mut running = Running::start(&mut command, "verify", self.stage.folder())?;
+        running.wait(LOAD_LIMIT)?;
+        let said = running.output()?;
+        let found: Value = serde_json::from_str(&said).with_context(|| format!("not verified: {said}"))?;
+        if let Some(problem) = found["problems"].get(0) {
+            eprintln!("  {problem}");
+        }
+        number(&found, "/problem_count")
+    }
+
+    /// The last log entry a member has applied.
+    pub(crate) fn applied(&self, member: usize) -> Result<f64> {
+        self.metric(member, "etcd_server_proposals_applied_total")
+    }
+
+    /// The highest term any member knows: how much it rises is how many elections there were.
+    pub(crate) fn term(&self) -> Result<f64> {
+        let mut command = self.stage.quorate();
+        command.args(["status", "--json", "--command-timeout", "5s", "--endpoints", &self.endpoints()]);
+        // Its code says that a member does not answer; another one does.
+        let mut running = Running::start(&mut command, "status", self.stage.folder())?;
+        running.wait(START_LIMIT)?;
+        let said = running.output()?;
+        let views: Value = serde_json::from_str(&said).with_context(|| format!("no status: {said}"))?;
+        let terms = views.as_array().into_iter().flatten().filter_map(|view| view["term"].as_f64());
+        let term = terms.fold(0.0, f64::max);
+        ensure!(term > 0.0, "no member tells its term: {said}");
+        Ok(term)
     }
 
     /// `quorate bench WORDS… --json`, spread over all members; the report.
-    pub(super) fn bench(&self, words: &[&str], limit: Duration) -> Result<Value> {
+    pub(crate) fn bench(&self, words: &[&str], limit: Duration) -> Result<Value> {
         self.stage.bench(words, &self.endpoints(), limit)
     }
 
-    /// The same, left running.
-    pub(super) fn bench_in_background(&self, words: &[&str]) -> Result<Running> {
-        self.stage.bench_in_background(words, &self.endpoints())
+    /// The same, left running under a name of its own.
+    pub(crate) fn bench_in_background(&self, name: &str, words: &[&str]) -> Result<Running> {
+        self.stage.bench_in_background(name, words, &self.endpoints())
     }
 
     /// Waits until every member has prepared its log, so that the load alone is measured.
-    pub(super) fn settle(&self) -> Result<()> {
+    pub(crate) fn settle(&self) -> Result<()> {
         metrics::settle(self.kind, || {
             self.members.iter().map(|member| metrics::zeroed_bytes(self.kind, member.ports[0])).sum()
         })
     }
 
-    fn metric(&self, member: usize, name: &str) -> Result<f64> {
+    /// One number of a member's `/metrics`.
+    pub(crate) fn metric(&self, member: usize, name: &str) -> Result<f64> {
         metrics::metric(self.members[member].ports[0], name)
     }
 
-    /// Waits until all three vote and one of them leads.
-    pub(super) fn wait_whole(&mut self) -> Result<()> {
+    /// Waits until three vote, one leads and all know it.
+    pub(crate) fn wait_whole(&mut self) -> Result<()> {
         self.wait(|cluster| {
             let counted = |name, wanted: f64| {
-                (0..3).filter(|&member| cluster.metric(member, name).ok() == Some(wanted)).count()
+                (0..cluster.len()).filter(|&member| cluster.metric(member, name).ok() == Some(wanted)).count()
             };
             counted("etcd_server_is_leader", 1.0) == 1
-                && counted("etcd_server_has_leader", 1.0) == 3
-                && counted("etcd_server_is_learner", 0.0) == 3
+                && counted("etcd_server_has_leader", 1.0) == cluster.len()
+                && counted("etcd_server_is_learner", 0.0) >= 3
         })
     }
 
@@ -161,26 +241,26 @@ impl Cluster<'_> {
     }
 
     /// The member that leads, by its number from 0.
-    pub(super) fn leader(&self) -> Result<usize> {
+    pub(crate) fn leader(&self) -> Result<usize> {
         (0..self.members.len())
             .find(|&member| self.metric(member, "etcd_server_is_leader").ok() == Some(1.0))
             .context("nobody leads")
     }
 
     /// Process numbers, the leader's first.
-    pub(super) fn pids(&self) -> Result<Vec<u32>> {
+    pub(crate) fn pids(&self) -> Result<Vec<u32>> {
         let leader = self.leader()?;
         let followers = (0..self.members.len()).filter(|&member| member != leader);
         Ok([leader].into_iter().chain(followers).map(|member| self.members[member].running.pid()).collect())
     }
 
     /// kill -9.
-    pub(super) fn kill(&mut self, member: usize) -> Result<()> {
+    pub(crate) fn kill(&mut self, member: usize) -> Result<()> {
         self.members[member].running.kill()
     }
 
     /// kill -9 to all at once; all are gone when this returns.
-    pub(super) fn kill_all(&mut self) -> Result<()> {
+    pub(crate) fn kill_all(&mut self) -> Result<()> {
         for member in &mut self.members {
             member.running.strike()?;
         }
@@ -188,7 +268,7 @@ impl Cluster<'_> {
     }
 
     /// Starts a killed member again, without waiting.
-    pub(super) fn start(&mut self, member: usize) -> Result<()> {
+    pub(crate) fn start(&mut self, member: usize) -> Result<()> {
         let member = &mut self.members[member];
         member.running =
             self.stage.start_member(self.kind, &member.name, &member.data, member.ports, &member.way_in)?;
@@ -196,7 +276,7 @@ impl Cluster<'_> {
     }
 
     /// Starts all killed members again; seconds until one of them acknowledges a write, and what `count` says then.
-    pub(super) fn start_all_to_first_write<T>(
+    pub(crate) fn start_all_to_first_write<T>(
         &mut self,
         count: impl FnOnce() -> Result<T>,
     ) -> Result<(f64, T)> {

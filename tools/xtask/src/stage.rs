@@ -1,9 +1,18 @@
 //! The stage: a folder of its own, simulated cards, and one store at a time on one of them.
 
-use super::card::CARD_LIMIT;
-use super::metrics;
-use super::process::{self, Running};
+pub(crate) mod card;
+pub(crate) mod cluster;
+pub(crate) mod figure;
+pub(crate) mod kill;
+pub(crate) mod metrics;
+pub(crate) mod plan;
+pub(crate) mod process;
+pub(crate) mod scene;
+pub(crate) mod sides;
+
 use anyhow::{Context, Result, bail};
+use card::CARD_LIMIT;
+use process::Running;
 use serde_json::Value;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,35 +21,35 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What every folder of a run is called, before its process number; on disk and in memory.
-const FOLDER_PREFIX: &str = "quorate-figures-";
+const FOLDER_PREFIX: &str = "quorate-stage-";
 /// Longest wait for a store to answer its first get; a card that is busy zeroing slows it down.
-pub(super) const START_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(60);
 /// Storage that costs nothing: what lies there is in memory.
 const MEMORY: &str = "/dev/shm";
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Quorate,
     Etcd,
 }
 
 /// Programs and a folder; everything in the folder ends with this.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     folder: PathBuf,
     /// Of the same name, in memory.
     memory: PathBuf,
     quorated: PathBuf,
     quorate: PathBuf,
     etcd: Option<PathBuf>,
-    pub(super) seed: u64,
-    pub(super) quick: bool,
+    pub(crate) seed: u64,
+    pub(crate) quick: bool,
 }
 
 impl Stage {
     /// Copies our programs into the new folder, so that a build in the meantime changes nothing.
-    pub(super) fn open(programs: [&Path; 2], etcd: Option<PathBuf>, seed: u64, quick: bool) -> Result<Stage> {
+    pub(crate) fn open(programs: [&Path; 2], etcd: Option<PathBuf>, seed: u64, quick: bool) -> Result<Stage> {
         clear_left_behind()?;
         let name = format!("{FOLDER_PREFIX}{}", std::process::id());
         let folder = std::env::temp_dir().join(&name);
@@ -57,72 +66,80 @@ impl Stage {
     }
 
     /// The full length, or the quick one.
-    pub(super) fn pick<T>(&self, full: T, quick: T) -> T {
+    pub(crate) fn pick<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
 
-    pub(super) fn kinds(&self) -> &'static [Kind] {
+    pub(crate) fn kinds(&self) -> &'static [Kind] {
         if self.etcd.is_some() { &[Kind::Quorate, Kind::Etcd] } else { &[Kind::Quorate] }
     }
 
-    pub(super) fn programs(&self) -> (&Path, Option<&Path>) {
+    pub(crate) fn programs(&self) -> (&Path, Option<&Path>) {
         (&self.quorated, self.etcd.as_deref())
     }
 
     /// A new, empty folder on the machine's own disk.
-    pub(super) fn plain_folder(&self) -> Result<PathBuf> {
+    pub(crate) fn plain_folder(&self) -> Result<PathBuf> {
         let data = self.folder.join("plain");
         clear(&data)?;
         Ok(data)
     }
 
     /// A new, empty folder in memory.
-    pub(super) fn memory_folder(&self) -> Result<PathBuf> {
+    pub(crate) fn memory_folder(&self) -> Result<PathBuf> {
         clear(&self.memory)?;
         Ok(self.memory.clone())
     }
 
     /// Where logs go.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// `quorated`, with no arguments yet.
-    pub(super) fn quorated(&self) -> Command {
+    pub(crate) fn quorated(&self) -> Command {
         Command::new(&self.quorated)
     }
 
     /// `quorate`, likewise.
-    pub(super) fn quorate(&self) -> Command {
+    pub(crate) fn quorate(&self) -> Command {
         Command::new(&self.quorate)
     }
 
     /// `etcd`, likewise.
-    pub(super) fn etcd(&self) -> Result<Command> {
+    pub(crate) fn etcd(&self) -> Result<Command> {
         Ok(Command::new(self.etcd.as_ref().context("no etcd")?))
     }
 
     /// A report of `quorate bench WORDS… --json` on these endpoints.
-    pub(super) fn bench(&self, words: &[&str], endpoints: &str, limit: Duration) -> Result<Value> {
+    pub(crate) fn bench(&self, words: &[&str], endpoints: &str, limit: Duration) -> Result<Value> {
         let seed = self.seed.to_string();
         let rest = ["--json", "--quiet", "--seed", &seed, "--endpoints", endpoints];
         let text = self.run(&[&["bench"], words, &rest].concat(), limit)?;
         serde_json::from_str(&text).with_context(|| format!("no report of the bench: {text}"))
     }
 
-    /// The same, left running.
-    pub(super) fn bench_in_background(&self, words: &[&str], endpoints: &str) -> Result<Running> {
+    /// The same, left running under a name of its own.
+    pub(crate) fn bench_in_background(&self, name: &str, words: &[&str], endpoints: &str) -> Result<Running> {
+        let seed = self.seed.to_string();
         let mut command = self.quorate();
-        command.arg("bench").args(words).args(["--json", "--quiet", "--endpoints", endpoints]);
-        Running::start(&mut command, "bench", &self.folder)
+        command.arg("bench").args(words).args([
+            "--json",
+            "--quiet",
+            "--seed",
+            &seed,
+            "--endpoints",
+            endpoints,
+        ]);
+        Running::start(&mut command, name, &self.folder)
     }
 
-    pub(super) fn run(&self, words: &[&str], limit: Duration) -> Result<String> {
+    pub(crate) fn run(&self, words: &[&str], limit: Duration) -> Result<String> {
         process::run(self.quorate().args(words), &self.folder, limit)
     }
 
     /// Starts a store in a folder and waits until it answers a get.
-    pub(super) fn store(&self, kind: Kind, data: &Path, flags: &[&str]) -> Result<Store<'_>> {
+    pub(crate) fn store(&self, kind: Kind, data: &Path, flags: &[&str]) -> Result<Store<'_>> {
         let ports = free_ports()?;
         let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
         let running = self.start(kind, &data.join("data"), ports, &flags)?;
@@ -175,7 +192,8 @@ fn clear_left_behind() -> Result<()> {
             continue;
         }
         process::kill_left_behind(&path)?;
-        for card in ["card", "card1", "card2", "card3"].map(|card| path.join(card)) {
+        for entry in fs::read_dir(&path)? {
+            let card = entry?.path();
             if card.join("card.json").exists() {
                 let mut stop = Command::new(path.join("quorate"));
                 process::run(stop.args(["card", "stop", "--dir"]).arg(card), &path, CARD_LIMIT)?;
@@ -201,14 +219,14 @@ fn remove(folder: &Path) -> Result<()> {
 }
 
 /// Two free ports of loopback, held together while they are drawn so that they differ.
-pub(super) fn free_ports() -> Result<[u16; 2]> {
+pub(crate) fn free_ports() -> Result<[u16; 2]> {
     let one = TcpListener::bind("127.0.0.1:0")?;
     let other = TcpListener::bind("127.0.0.1:0")?;
     Ok([one.local_addr()?.port(), other.local_addr()?.port()])
 }
 
 /// A store that answers; it ends with this.
-pub(super) struct Store<'a> {
+pub(crate) struct Store<'a> {
     stage: &'a Stage,
     kind: Kind,
     data: PathBuf,
@@ -219,13 +237,13 @@ pub(super) struct Store<'a> {
 
 impl Store<'_> {
     /// `quorate bench WORDS… --json` against it; the report.
-    pub(super) fn bench(&self, words: &[&str], limit: Duration) -> Result<Value> {
+    pub(crate) fn bench(&self, words: &[&str], limit: Duration) -> Result<Value> {
         self.stage.bench(words, &self.endpoint(), limit)
     }
 
-    /// The same, left running.
-    pub(super) fn bench_in_background(&self, words: &[&str]) -> Result<Running> {
-        self.stage.bench_in_background(words, &self.endpoint())
+    /// The same, left running under a name of its own.
+    pub(crate) fn bench_in_background(&self, name: &str, words: &[&str]) -> Result<Running> {
+        self.stage.bench_in_background(name, words, &self.endpoint())
     }
 
     fn endpoint(&self) -> String {
@@ -233,34 +251,34 @@ impl Store<'_> {
     }
 
     /// Waits until a new node has prepared its log, so that the load alone is measured.
-    pub(super) fn settle(&self) -> Result<()> {
+    pub(crate) fn settle(&self) -> Result<()> {
         metrics::settle(self.kind, || self.zeroed_bytes())
     }
 
     /// What a node wrote once to prepare its log, in bytes; etcd has no such thing.
-    pub(super) fn zeroed_bytes(&self) -> Result<f64> {
+    pub(crate) fn zeroed_bytes(&self) -> Result<f64> {
         metrics::zeroed_bytes(self.kind, self.ports[0])
     }
 
     /// One number of `/metrics`.
-    pub(super) fn metric(&self, name: &str) -> Result<f64> {
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
         metrics::metric(self.ports[0], name)
     }
 
-    pub(super) fn resident_mebibytes(&self) -> Result<f64> {
+    pub(crate) fn resident_mebibytes(&self) -> Result<f64> {
         Ok(process::resident_bytes(self.running.pid())? / 1_048_576.0)
     }
 
-    pub(super) fn terminate(&mut self) -> Result<()> {
+    pub(crate) fn terminate(&mut self) -> Result<()> {
         self.running.terminate(STOP_LIMIT)
     }
 
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.running.kill()
     }
 
     /// Starts it again on the same folder; seconds from the start of the process to the answer of a get.
-    pub(super) fn restart(&mut self) -> Result<f64> {
+    pub(crate) fn restart(&mut self) -> Result<f64> {
         let begun = Instant::now();
         self.running = self.stage.start(self.kind, &self.data, self.ports, &self.flags)?;
         self.wait_for_get(begun)

@@ -1,25 +1,25 @@
 //! Both stores side by side: what a row gives, and how it reads its loads' reports.
 
-use super::stage::{Kind, Stage};
-use super::table::{Figure, Unit};
+use super::figure::{Figure, Unit};
+use super::{Kind, Stage};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::time::Duration;
 
 /// A row's figures, and in one line what was done.
-pub(super) struct Outcome {
-    pub(super) did: String,
-    pub(super) figures: Vec<Figure>,
+pub(crate) struct Outcome {
+    pub(crate) did: String,
+    pub(crate) figures: Vec<Figure>,
 }
 
 /// No load here is longer.
-pub(super) const LOAD_LIMIT: Duration = Duration::from_secs(900);
+pub(crate) const LOAD_LIMIT: Duration = Duration::from_secs(900);
 
 /// One figure of one store, before both stand side by side.
-pub(super) type Seen = (String, Unit, f64);
+pub(crate) type Seen = (String, Unit, f64);
 
 /// Measures each store alone, one after the other, and sets the figures side by side.
-pub(super) fn side_by_side(
+pub(crate) fn side_by_side(
     stage: &Stage,
     measure: impl Fn(Kind) -> Result<Vec<Seen>>,
 ) -> Result<Vec<Figure>> {
@@ -43,16 +43,16 @@ pub(super) fn side_by_side(
 }
 
 /// A figure of a report, found by its JSON pointer.
-pub(super) fn number(report: &Value, pointer: &str) -> Result<f64> {
+pub(crate) fn number(report: &Value, pointer: &str) -> Result<f64> {
     report.pointer(pointer).and_then(Value::as_f64).with_context(|| format!("no {pointer} in {report}"))
 }
 
-pub(super) fn seen(what: &str, unit: Unit, value: f64) -> Seen {
+pub(crate) fn seen(what: &str, unit: Unit, value: f64) -> Seen {
     (what.to_owned(), unit, value)
 }
 
 /// Puts a second and their latencies; a load that lost a put is no measurement.
-pub(super) fn speed(report: &Value) -> Result<Vec<Seen>> {
+pub(crate) fn speed(report: &Value) -> Result<Vec<Seen>> {
     let failed = number(report, "/failed")?;
     ensure!(failed == 0.0, "{failed} puts failed: {}", report["errors"]);
     Ok(vec![
@@ -62,7 +62,7 @@ pub(super) fn speed(report: &Value) -> Result<Vec<Seen>> {
     ])
 }
 
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
