@@ -1,7 +1,7 @@
 //! A look at the card before the first start in a folder: one line for the log, before anybody is served.
 
 use crate::recover::random;
-use quorate_board::storage::{Glance, Verdict};
+use quorate_board::storage::Glance;
 use std::path::Path;
 
 /// Eight small syncs to a file of its own, under a second on a card that is worth a node. What a card that refuses
@@ -19,7 +19,7 @@ pub(super) fn look(folder: &Path) {
     for finding in findings {
         tracing::warn!("the card: {finding}; what to do: {}", finding.remedy());
     }
-    if verdict != Verdict::Fine {
+    if !verdict.is_trusted() {
         tracing::warn!("`quorate doctor disk {}` tells more of it", folder.display());
     }
 }
