@@ -108,7 +108,7 @@ impl Report {
             findings: findings.iter().map(FindingReport::of).collect(),
             verdict: verdict.code(),
             is_trusted: verdict.is_trusted(),
-            expected_puts_per_second: Expected::of(measured),
+            expected_puts_per_second: Expected::of(measured).filter(|_| verdict.is_trusted()),
             life_at_rest: device.and_then(Life::of),
             verdict_words: verdict.to_string(),
         }
@@ -180,7 +180,10 @@ impl Report {
             )?;
         }
         if let (Some(flushes), Some(bytes)) = (self.flushes_per_append, self.device_bytes_per_append) {
-            writeln!(text, "the device saw {flushes:.2} flushes and {bytes:.0} bytes an append")?;
+            writeln!(
+                text,
+                "the device saw {flushes:.2} flushes and {bytes:.0} bytes an append, other programs' among them"
+            )?;
         }
         if let Some(rate) = self.write_bytes_per_second {
             write!(text, "bandwidth {}/s written and synced", print_bytes(rate))?;
@@ -188,7 +191,7 @@ impl Report {
                 let how = if is_direct { "past the page cache" } else { "perhaps out of memory" };
                 write!(text, ", {}/s read back {how}", print_bytes(rate))?;
             }
-            writeln!(text, "\n")?;
+            writeln!(text, "; {} MiB written in all\n", self.bytes_written >> 20)?;
         }
         Ok(())
     }

@@ -109,7 +109,7 @@ pub(crate) fn reasons(verdict: Verdict, measured: &Measured, findings: &[Finding
 }
 
 fn about_p50(p50: Duration) -> String {
-    let (told, bound) = (print(p50), print(P50_FINE));
+    let (told, bound) = (print(p50), print_bound(P50_FINE));
     if p50 <= P50_FINE {
         format!("half of the syncs take {told} or less (up to {bound} is fine)")
     } else {
@@ -123,29 +123,40 @@ fn about_p50(p50: Duration) -> String {
 fn about_longest(longest: Duration) -> String {
     let told = print(longest);
     if longest <= PAUSE_FINE {
-        format!("the longest took {told} (cards are known for up to {})", print(PAUSE_FINE))
+        format!("the longest took {told} (cards are known for up to {})", print_bound(PAUSE_FINE))
     } else if longest <= PAUSE_SAFE {
         format!(
             "the longest took {told}: under {} that is safe, and felt only while a majority of the boards pause \
              together",
-            print(PAUSE_SAFE)
+            print_bound(PAUSE_SAFE)
         )
     } else if longest <= PAUSE_LAST {
         format!(
             "the longest took {told}: over {} leadership moves away from this board; let a majority of the boards \
              have better cards",
-            print(PAUSE_SAFE)
+            print_bound(PAUSE_SAFE)
         )
     } else {
         format!(
             "the longest took {told}: over {} programs on the cluster give up; replace the card",
-            print(PAUSE_LAST)
+            print_bound(PAUSE_LAST)
         )
     }
 }
 
+/// A measured time: seconds from one on, so that it compares with the bounds at a glance.
 fn print(time: Duration) -> String {
-    print_ms(time.as_secs_f64() * 1_000.0)
+    let seconds = time.as_secs_f64();
+    if seconds >= 1.0 { format!("{seconds:.1} s") } else { print_ms(seconds * 1_000.0) }
+}
+
+/// A bound: whole by definition.
+fn print_bound(time: Duration) -> String {
+    if time.subsec_millis() == 0 {
+        format!("{} s", time.as_secs())
+    } else {
+        format!("{} ms", time.as_millis())
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +208,7 @@ mod tests {
     #[test]
     fn each_bound_has_its_words() {
         let said = |ms: &[u64]| reasons(Verdict::Fine, &measured(ms), &[]).join("; ");
-        assert!(said(&[40, 40, 90]).contains("up to 60.0 ms is fine)"), "{}", said(&[40, 40, 90]));
+        assert!(said(&[40, 40, 90]).contains("up to 60 ms is fine)"), "{}", said(&[40, 40, 90]));
         assert!(said(&[120, 120, 300]).contains("none is lost"));
         assert!(said(&[40, 40, 2_000]).contains("pause together"));
         assert!(said(&[40, 40, 4_000]).contains("leadership moves away"));
