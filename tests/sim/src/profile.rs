@@ -66,7 +66,7 @@ impl Profile {
     /// Short and violent: slow cards, tiny writes, a new leader every second or so, power lost at the worst moments.
     fn storm(rng: &mut Rng) -> Profile {
         let boards = usize::try_from(*rng.pick(&[3, 3, 5, 5, 4]).expect("a list")).expect("small");
-        let always = [Kind::Depose, Kind::Topple, Kind::Doom];
+        let always = [Kind::Depose, Kind::Depose, Kind::Topple, Kind::Doom];
         let sometimes = [
             Kind::Gale,
             Kind::Cut,
@@ -86,12 +86,13 @@ impl Profile {
             joined_first: boards,
             models,
             faults,
-            fault_every: rng.between_log(300, 1_500) * MS,
+            fault_every: rng.between_log(300, 1_200) * MS,
             trouble: rng.between(8, 20) * SECOND,
-            clients: usize::try_from(rng.between(2, 4)).expect("small"),
+            // So many that each leader has something in its log that is nowhere else.
+            clients: usize::try_from(rng.between(4, 8)).expect("small"),
             lease_clients: usize::try_from(rng.between(0, 1)).expect("small"),
             watchers: 1,
-            think: rng.between_log(5, 60) * MS,
+            think: rng.between_log(2, 60) * MS,
             keys: rng.between(1, 2),
             value_bytes: 0,
             drift_ppm: 200,

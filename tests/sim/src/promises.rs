@@ -9,8 +9,8 @@ use quorate_types::{Entry, Index, NodeId, Position, Term};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Nobody leads so long without a word of a quorum: three election timeouts of the slowest clock.
-const ALONE_MAX: Nanos = 3 * SECOND;
+/// Nobody leads so long without a word of a quorum: two election timeouts of the slowest clock.
+const ALONE_MAX: Nanos = 2 * SECOND;
 
 /// What was said so far.
 #[derive(Debug, Default)]
