@@ -38,13 +38,15 @@ pub struct Shape {
     pub has_net: bool,
     /// Flags of every node beyond folder, addresses and membership.
     pub flags: Vec<String>,
+    /// Where the nodes' data lies, in their order; those it does not name lie in memory.
+    pub folders: Vec<PathBuf>,
 }
 
 impl Shape {
     /// So many nodes on loopback.
     #[must_use]
     pub fn new(program: Program, nodes: usize) -> Shape {
-        Shape { program, nodes, spares: 0, has_net: false, flags: Vec::new() }
+        Shape { program, nodes, spares: 0, has_net: false, flags: Vec::new(), folders: Vec::new() }
     }
 
     /// With room for more.
@@ -58,6 +60,13 @@ impl Shape {
     #[must_use]
     pub fn in_net(mut self) -> Shape {
         self.has_net = true;
+        self
+    }
+
+    /// With the nodes' data in these folders, say on cards.
+    #[must_use]
+    pub fn on(mut self, folders: impl IntoIterator<Item = PathBuf>) -> Shape {
+        self.folders = folders.into_iter().collect();
         self
     }
 
@@ -129,13 +138,18 @@ impl Cluster {
     /// All places, nothing started.
     fn prepare(shape: Shape) -> Cluster {
         let memory = Path::new("/dev/shm");
-        // In memory: these tests are not about disks.
+        // In memory: most tests are not about disks.
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let folder = folder.expect("a temporary folder can be made");
         let places = shape.nodes + shape.spares;
         let net =
             shape.has_net.then(|| Net::new(places).unwrap_or_else(|error| panic!("no network: {error:#}")));
-        let nodes = (1..=places).map(|number| place(number, net.as_ref(), folder.path())).collect();
+        let data_dir = |number: usize| match shape.folders.get(number - 1) {
+            Some(folder) => folder.join("data"),
+            None => folder.path().join(format!("n{number}")),
+        };
+        let at = |number| place(number, net.as_ref(), folder.path(), data_dir(number));
+        let nodes = (1..=places).map(at).collect();
         Cluster { shape, nodes, net, _folder: folder }
     }
 
@@ -311,7 +325,7 @@ pub type Members = Vec<pb::Member>;
 /// Which node has which id.
 pub type Ids = BTreeMap<u64, usize>;
 
-fn place(number: usize, net: Option<&Net>, folder: &Path) -> Node {
+fn place(number: usize, net: Option<&Net>, folder: &Path, data_dir: PathBuf) -> Node {
     let name = format!("n{number}");
     let process = Process::new(name.clone(), folder.join(format!("{name}.log")));
     let (client, peer, wrapper) = match net {
@@ -324,7 +338,6 @@ fn place(number: usize, net: Option<&Net>, folder: &Path) -> Node {
             (local(free_port()), local(free_port()), Vec::new())
         }
     };
-    let data_dir = folder.join(&name);
     let way_in = WayIn::None;
     Node {
         number,
