@@ -78,13 +78,9 @@ fn rates(scene: &Scene, series: &[Series]) -> String {
     let panel = Panel {
         title: "256-byte puts at a given rate, three members on three ordinary cards".to_owned(),
         x: Axis::log("puts a second", least, points().map(|point| point.0).fold(1.0, f64::max)),
-        y: Axis::log(
-            "bytes written per put to each card",
-            100.0,
-            points().map(|point| point.1).fold(1e4, f64::max),
-        ),
+        y: Axis::log("bytes per put and card", 100.0, points().map(|point| point.1).fold(1e4, f64::max)),
         band: None,
-        curves: curves(scene, series, "limit: one 4 KiB block per flush"),
+        curves: curves(scene, series, "one 4 KiB block per flush of 42 ms"),
     };
     svg::draw("What a put costs the card: fewer bytes are more years", &[panel])
 }
@@ -137,7 +133,9 @@ mod tests {
         for row in ["clients", "rates"] {
             let text = draw(row, &scene(), &lines).unwrap();
             assert!(
-                text.contains("limit: ") && text.contains("etcd 3.4") && text.contains("puts a second"),
+                text.contains("class=\"line dash limit\"")
+                    && text.contains("etcd 3.4")
+                    && text.contains("puts a second"),
                 "{text}"
             );
         }

@@ -88,7 +88,7 @@ pub(super) fn rates(stage: &Stage) -> Result<Outcome> {
     series.push(Series::line("limit", limit));
     let did = format!(
         "ordinary cards, that many puts/s of 256 bytes, evenly spaced, {seconds} each; bytes written to a card on average, \
-         the log's first zeroing left out; the limit is one 4 KiB block per flush"
+         the log's first zeroing left out; the dashed line is one 4 KiB block for what arrives during a flush"
     );
     Ok(Outcome { did, figures: Aims::new().judge(figures)?, series })
 }

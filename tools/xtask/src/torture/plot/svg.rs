@@ -4,7 +4,8 @@ use super::axis::Axis;
 use crate::stage::figure::grouped;
 
 const WIDTH: f64 = 820.0;
-const PANEL_HEIGHT: f64 = 240.0;
+/// Of one panel alone, and of one among several.
+const PANEL_HEIGHTS: [f64; 2] = [360.0, 240.0];
 const HEAD: f64 = 40.0;
 /// Around the drawing of a panel.
 const LEFT: f64 = 74.0;
@@ -59,7 +60,9 @@ pub(super) struct Panel {
 
 /// All panels under one title.
 pub(super) fn draw(title: &str, panels: &[Panel]) -> String {
-    let height = panels.iter().fold(HEAD, |height, _| height + PANEL_HEIGHT);
+    let [alone, among] = PANEL_HEIGHTS;
+    let panel_height = if panels.len() > 1 { among } else { alone };
+    let height = panels.iter().fold(HEAD, |height, _| height + panel_height);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
          role=\"img\" aria-label=\"{0}\">\n<title>{0}</title>\n<style>{STYLE}</style>\n\
@@ -68,24 +71,24 @@ pub(super) fn draw(title: &str, panels: &[Panel]) -> String {
     );
     let mut top = HEAD;
     for panel in panels {
-        text.push_str(&format!("<g transform=\"translate(0 {top})\">\n{}</g>\n", panel.draw()));
-        top += PANEL_HEIGHT;
+        text.push_str(&format!("<g transform=\"translate(0 {top})\">\n{}</g>\n", panel.draw(panel_height)));
+        top += panel_height;
     }
     text.push_str("</svg>\n");
     text
 }
 
 impl Panel {
-    fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
-        let (width, height) = (WIDTH - LEFT - RIGHT, PANEL_HEIGHT - TOP - BOTTOM);
+    fn at(&self, panel_height: f64, (x, y): (f64, f64)) -> (f64, f64) {
+        let (width, height) = (WIDTH - LEFT - RIGHT, panel_height - TOP - BOTTOM);
         (LEFT + self.x.place(x) * width, TOP + (1.0 - self.y.place(y)) * height)
     }
 
-    fn draw(&self) -> String {
+    fn draw(&self, height: f64) -> String {
         let mut text = String::new();
-        let (right, bottom) = (WIDTH - RIGHT, PANEL_HEIGHT - BOTTOM);
+        let (right, bottom) = (WIDTH - RIGHT, height - BOTTOM);
         if let Some((from, to, what)) = &self.band {
-            let [from, to] = [*from, *to].map(|x| self.at((x, 0.0)).0);
+            let [from, to] = [*from, *to].map(|x| self.at(height, (x, 0.0)).0);
             text.push_str(&format!(
                 "<rect class=\"band\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\"/>\n\
                  <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
@@ -97,17 +100,17 @@ impl Panel {
             ));
         }
         for tick in self.y.ticks() {
-            let y = self.at((0.0, tick)).1;
+            let y = self.at(height, (0.0, tick)).1;
             text.push_str(&format!("<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>\n"));
             text.push_str(&label(LEFT - 8.0, y + 4.0, "end", &print(tick)));
         }
         for tick in self.x.ticks() {
-            let x = self.at((tick, 0.0)).0;
+            let x = self.at(height, (tick, 0.0)).0;
             text.push_str(&format!("<path class=\"grid\" d=\"M{x:.1} {TOP}V{bottom}\"/>\n"));
             text.push_str(&label(x, bottom + 16.0, "middle", &print(tick)));
         }
         for curve in &self.curves {
-            text.push_str(&self.curve(curve));
+            text.push_str(&self.curve(height, curve));
         }
         text.push_str(&format!(
             "<text class=\"panel\" x=\"{LEFT}\" y=\"16\">{}</text>\n",
@@ -119,14 +122,14 @@ impl Panel {
             "<text transform=\"translate(16 {middle}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
             escape(&self.y.title)
         ));
-        text + &self.legend()
+        text + &self.legend(height)
     }
 
-    fn curve(&self, curve: &Curve) -> String {
+    fn curve(&self, height: f64, curve: &Curve) -> String {
         if curve.points.is_empty() {
             return String::new();
         }
-        let places: Vec<(f64, f64)> = curve.points.iter().map(|point| self.at(*point)).collect();
+        let places: Vec<(f64, f64)> = curve.points.iter().map(|point| self.at(height, *point)).collect();
         let path: String = match curve.look {
             Look::Dots => places.iter().map(|(x, y)| format!("M{x:.1} {y:.1}h0")).collect(),
             Look::Crosses => {
@@ -151,10 +154,10 @@ impl Panel {
     }
 
     /// Only where several curves share a panel; one alone is named by the panel's title.
-    fn legend(&self) -> String {
+    fn legend(&self, height: f64) -> String {
         let named: Vec<&Curve> = self.curves.iter().filter(|curve| is_line(curve.look)).collect();
         let mut text = String::new();
-        let mut y = PANEL_HEIGHT - BOTTOM - 12.0 - 16.0 * f64::from(u32::try_from(named.len()).unwrap_or(0));
+        let mut y = height - BOTTOM - 12.0 - 16.0 * f64::from(u32::try_from(named.len()).unwrap_or(0));
         for curve in named {
             y += 16.0;
             let x = WIDTH - RIGHT - 10.0;
@@ -226,8 +229,8 @@ mod tests {
     #[test]
     fn corners_are_corners() {
         let panel = panel(Look::Line);
-        assert_eq!(panel.at((0.0, 1.0)), (LEFT, PANEL_HEIGHT - BOTTOM));
-        assert_eq!(panel.at((10.0, 1_000.0)), (WIDTH - RIGHT, TOP));
-        assert!(panel.draw().contains("M74.0 194.0L802.0 26.0"));
+        assert_eq!(panel.at(240.0, (0.0, 1.0)), (LEFT, 240.0 - BOTTOM));
+        assert_eq!(panel.at(240.0, (10.0, 1_000.0)), (WIDTH - RIGHT, TOP));
+        assert!(panel.draw(240.0).contains("M74.0 194.0L802.0 26.0"));
     }
 }
