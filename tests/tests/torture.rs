@@ -2,7 +2,9 @@
 //! without need, no lease is lost. Never of how long anything takes: `cargo xtask torture` measures.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-use quorate_bench::{Arrival, EndpointArgs, KeepArgs, LoadArgs, PutArgs, Report, keep, put};
+use quorate_bench::{
+    Arrival, EndpointArgs, KeepArgs, LoadArgs, OrchestrateArgs, PutArgs, Report, keep, orchestrate, put,
+};
 use quorate_card::{Card, CardOptions, Figures, Model};
 use quorate_tests::cluster::{Cluster, Shape};
 use quorate_tests::program::{Program, build};
@@ -167,5 +169,30 @@ async fn seven_puts_a_second_on_ordinary_cards() {
     let puts = field.puts(7.0, Duration::from_secs(6));
     none_failed(&put(&puts, None).await.unwrap());
     assert_eq!(field.term().await, term, "slow cards elect nobody");
+    field.cluster.wait_converged().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orchestrator_keeps_its_leaderships_on_bad_cards() {
+    if let Err(reason) = Card::available() {
+        skip!("{reason}");
+    }
+    let field = Field::open(Model::Bad.figures()).await;
+    let asked = OrchestrateArgs {
+        endpoint: field.endpoint(),
+        electors: 6,
+        nodes: 4,
+        informers: 6,
+        events: 1.0,
+        // Longer than a leadership that nobody renews.
+        duration: Duration::from_secs(15),
+        compact_every: Duration::from_secs(5),
+        seed: 1,
+        quiet: true,
+        json: false,
+    };
+    let report = orchestrate(&asked).await.unwrap();
+    assert!(report.is_good() && report.compactions_failed == 0, "{}", report.print());
+    assert!(report.renewal.is_some() && report.lists.is_some() && report.events > 0, "{}", report.print());
     field.cluster.wait_converged().await;
 }
