@@ -131,7 +131,8 @@ pub(super) fn image_puts(stage: &Stage) -> Result<Outcome> {
 
 /// Measures puts while each member writes an image, which is as long as all of its state.
 fn image_written(stage: &Stage, field: &Field<'_>) -> Result<(Vec<Seen>, Load)> {
-    const NEAR_BYTES: f64 = 4.0 * 1_048_576.0;
+    // More than one of the loads that bring it there writes.
+    const NEAR_BYTES: f64 = 12.0 * 1_048_576.0;
     bring_near_an_image(field, NEAR_BYTES)?;
     field.change(&["model=ordinary"])?;
     let calm = calm_load(stage, field, None)?;
@@ -140,7 +141,7 @@ fn image_written(stage: &Stage, field: &Field<'_>) -> Result<(Vec<Seen>, Load)> 
     let begun = Instant::now();
     while field.cluster.metric(0, IMAGE_BYTES)? == bytes {
         ensure!(begun.elapsed() < LOAD_LIMIT, "no image is begun");
-        rewrite(field, "64")?;
+        rewrite(field, "256")?;
     }
     let puts = field.start("load", &endless())?;
     while images()? < count + 3.0 && begun.elapsed() < LOAD_LIMIT {
@@ -166,7 +167,7 @@ fn bring_near_an_image(field: &Field<'_>, near: f64) -> Result<()> {
     let (begun, bytes, count) = (Instant::now(), metric(IMAGE_BYTES)?, metric(IMAGES)?);
     while metric(IMAGE_BYTES)? == bytes {
         ensure!(begun.elapsed() < LOAD_LIMIT, "no image is begun");
-        rewrite(field, "256")?;
+        rewrite(field, "2048")?;
     }
     let log_at_image = log()?;
     while metric(IMAGES)? == count {
@@ -177,7 +178,7 @@ fn bring_near_an_image(field: &Field<'_>, near: f64) -> Result<()> {
     let period = (metric(IMAGE_BYTES)? - bytes).max(SHORTEST_BYTES);
     while log()? - log_at_image < period - near {
         ensure!(begun.elapsed() < LOAD_LIMIT, "the log does not grow");
-        rewrite(field, "256")?;
+        rewrite(field, "2048")?;
     }
     field.cluster.settle()
 }
