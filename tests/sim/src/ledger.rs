@@ -195,6 +195,7 @@ impl Observed {
             is_removed: core.is_removed(),
             voters: core.membership().voters.clone(),
             voters_outgoing: core.membership().voters_outgoing.clone(),
+            card_hand_overs: core.card_hand_overs(),
             image: process.driver.image.newest.map_or(Index(0), |newest| newest.index),
         }
     }
@@ -289,6 +290,7 @@ impl World {
         reached.reach_if(is_elected && is_stalled, Situation::ElectionUnderStall);
         reached.reach_if(now.leads && now.committed > now.persisted, Situation::CommitAheadOfOwnCard);
         reached.reach_if(!now.leads && now.applied > now.persisted, Situation::ApplyAheadOfOwnCard);
+        reached.reach_if(now.card_hand_overs > before.card_hand_overs, Situation::CardHandOver);
         reached.reach_if(before.is_joint && !now.is_joint && now.leads, Situation::JointChange);
         reached.reach_if(now.is_removed && !before.is_removed, Situation::RemovedTold);
         reached.reach_if(now.is_removed && before.leads, Situation::RemovedLeader);

@@ -91,6 +91,8 @@ pub(crate) struct Observed {
     pub(crate) is_removed: bool,
     pub(crate) voters: Vec<NodeId>,
     pub(crate) voters_outgoing: Vec<NodeId>,
+    /// Hand-overs because of its card, so far.
+    pub(crate) card_hand_overs: u64,
     /// Index of the newest image on the card.
     pub(crate) image: Index,
 }

@@ -39,6 +39,7 @@ situations! {
     TakenBackInFlight = "a tail that was cut off while the card was still at it",
     OlderTermCommitted = "an entry of an older term committed with one of a newer",
     HandOver = "leadership handed over as asked",
+    CardHandOver = "leadership handed over because a card was sick",
     StoppedLeader = "a leader asked to stop",
     JointChange = "a joint change that ended",
     JointCrash = "a crash during a joint change",

@@ -1,6 +1,8 @@
 //! Stories of bugs the simulator found, each told so that it happens every time: calm worlds in which one thing goes
 //! wrong. Rows in tests/REGRESSIONS.md name them.
 
+mod cards;
+
 use crate::board::Slot;
 use crate::net::{FAIR, Weather};
 use crate::queue::{MS, Nanos, SECOND};
