@@ -17,26 +17,52 @@ impl Axis {
         Axis { title: title.to_owned(), is_log: false, from, to: from + ((to - from) / step).ceil() * step }
     }
 
-    /// From the power of ten at or below `from`, which is above zero, to the one at or above `to`.
+    /// From the mark at or below `from`, which is above zero, to the one at or above `to`; marks are 1, 2 and 5 times
+    /// the powers of ten.
     pub(super) fn log(title: &str, from: f64, to: f64) -> Axis {
-        let from = from.max(f64::MIN_POSITIVE);
-        let [low, high] = [from.log10().floor(), to.max(from).log10().ceil()];
-        Axis { title: title.to_owned(), is_log: true, from: low, to: high.max(low + 1.0) }
+        let from = from.max(SMALLEST);
+        let to = to.max(2.0 * from);
+        let low = marks(from).filter(|mark| *mark <= from).fold(f64::NAN, f64::max);
+        let high = marks(to).filter(|mark| *mark >= to).fold(f64::NAN, f64::min);
+        Axis { title: title.to_owned(), is_log: true, from: low.log10(), to: high.log10() }
     }
 
     /// Where a value stands, from 0 to 1; what lies outside stands at the edge.
     pub(super) fn place(&self, value: f64) -> f64 {
-        let value = if self.is_log { value.max(f64::MIN_POSITIVE).log10() } else { value };
+        let value = if self.is_log { value.max(SMALLEST).log10() } else { value };
         ((value - self.from) / (self.to - self.from)).clamp(0.0, 1.0)
     }
 
     /// Values with a label.
     pub(super) fn ticks(&self) -> Vec<f64> {
-        let step = if self.is_log { 1.0 } else { step(self.from, self.to) };
+        if self.is_log {
+            return self.marks();
+        }
+        let step = step(self.from, self.to);
         let values = (0..64_u32).map(|number| self.from + f64::from(number) * step);
-        let values = values.take_while(|value| *value <= self.to + step * 1e-6);
-        if self.is_log { values.map(|power| 10_f64.powf(power)).collect() } else { values.collect() }
+        values.take_while(|value| *value <= self.to + step * 1e-6).collect()
     }
+
+    /// All marks where there is room for them, else the powers of ten alone.
+    fn marks(&self) -> Vec<f64> {
+        const ROOMY_DECADES: f64 = 3.0;
+        let is_roomy = self.to - self.from <= ROOMY_DECADES;
+        let steps: &[f64] = if is_roomy { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let powers = (0..32_u32).map(|number| 10_f64.powf(self.from.floor() + f64::from(number)));
+        let all = powers.flat_map(|power| steps.iter().map(move |step| step * power));
+        let is_within = |mark: &f64| (self.from - 1e-9..=self.to + 1e-9).contains(&mark.log10());
+        all.filter(is_within).collect()
+    }
+}
+
+/// Nothing drawn here is smaller.
+const SMALLEST: f64 = 1e-6;
+
+/// The marks around a value.
+fn marks(value: f64) -> impl Iterator<Item = f64> {
+    // Not exactly: the logarithm of a power of ten may fall a little short of it.
+    let power = 10_f64.powf((value.log10() + 1e-9).floor());
+    [0.5, 1.0, 2.0, 5.0, 10.0].into_iter().map(move |step| step * power)
 }
 
 /// Five to ten steps of 1, 2 or 5 times a power of ten.
@@ -59,10 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_has_powers_of_ten() {
+    fn a_logarithmic_axis_ends_at_marks() {
         let axis = Axis::log("latency (ms)", 1.0, 9_500.0);
         assert_eq!(axis.ticks(), [1.0, 10.0, 100.0, 1_000.0, 10_000.0]);
         assert_eq!([axis.place(0.0), axis.place(100.0), axis.place(1e9)], [0.0, 0.5, 1.0]);
-        assert_eq!(Axis::log("one", 1.0, 1.0).ticks(), [1.0, 10.0], "never of no length");
+        assert_eq!(Axis::log("one", 1.0, 1.0).ticks(), [1.0, 2.0], "never of no length");
+        assert_eq!(Axis::log("clients", 1.0, 128.0).ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]);
+        assert_eq!(Axis::log("bytes", 130.0, 1_000.0).ticks(), [100.0, 200.0, 500.0, 1_000.0]);
     }
 }
