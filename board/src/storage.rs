@@ -7,14 +7,16 @@ mod device;
 mod facts;
 mod finding;
 mod glance;
+mod life;
 mod mount;
 mod sample;
 mod verdict;
 
-pub use device::{Card, Device};
+pub use device::{Card, Device, DeviceCounts};
 pub use facts::{Facts, NODE_BYTES};
 pub use finding::{Finding, Weight};
 pub use glance::{GLANCE_COUNT, Glance};
+pub use life::{DIED_AFTER_BYTES, DIED_CARD_BYTES};
 pub use mount::Mount;
 pub use sample::{BLOCK_BYTES, ReadBack, SampleFile};
 pub use verdict::{P50_FINE, PAUSE_FINE, PAUSE_LAST, PAUSE_SAFE, Verdict};

@@ -15,8 +15,10 @@ use crate::node::{Node, NodeParts};
 use crate::recover::Opened;
 use crate::status::{self, LastWords};
 use crate::wal_worker::{WalParts, WalWorker};
+use crate::wear::Wear;
 use prometheus_client::registry::Registry;
-use quorate_api::{API_VERSION, ApiMetrics, NodeStatus};
+use quorate_api::{API_VERSION, ApiMetrics, CardState, NodeStatus};
+use quorate_board::storage::Device;
 use quorate_types::Member;
 use quorate_wal::{ImageHead, RealDisk};
 use std::io;
@@ -42,6 +44,8 @@ pub struct Assembly {
 
 /// What a node is put together from.
 pub struct AssemblyParts {
+    /// What counts.
+    pub counters: Counters,
     /// What recovery found.
     pub opened: Opened<RealDisk>,
     /// How the node wants to be known.
@@ -64,9 +68,9 @@ impl Assembly {
     /// Of its parts.
     #[must_use]
     pub fn of(config: &Config, parts: AssemblyParts) -> Assembly {
-        let AssemblyParts { opened, described, inbox, links, image_number, health, last_words, errors } =
-            parts;
-        let (registry, metrics, api_metrics) = counters();
+        let AssemblyParts { counters, opened, described, inbox, links, .. } = parts;
+        let AssemblyParts { image_number, health, last_words, errors, .. } = parts;
+        let Counters { registry, metrics, api_metrics } = counters;
         let quota_bytes = config.quota_bytes.unwrap_or_else(memory::quota_default);
         metrics.quota_bytes.set(i64::try_from(quota_bytes).unwrap_or(i64::MAX));
         tracing::info!(
@@ -166,12 +170,34 @@ impl Assembly {
 }
 
 /// All counters, and who counts.
-fn counters() -> (Registry, Metrics, ApiMetrics) {
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry, API_VERSION);
-    let api_metrics = ApiMetrics::new();
-    api_metrics.register(&mut registry);
-    (registry, metrics, api_metrics)
+#[derive(Debug)]
+pub struct Counters {
+    /// All of them, for whoever asks.
+    pub registry: Registry,
+    /// The node's own.
+    pub metrics: Metrics,
+    /// The api's.
+    pub api_metrics: ApiMetrics,
+}
+
+impl Counters {
+    /// Registers all of them.
+    #[must_use]
+    pub fn register() -> Counters {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry, API_VERSION);
+        let api_metrics = ApiMetrics::new();
+        api_metrics.register(&mut registry);
+        Counters { registry, metrics, api_metrics }
+    }
+
+    /// Accounts for what `device` has to write, from now on.
+    #[must_use]
+    pub fn account_for(&mut self, device: Option<Device>) -> Wear {
+        let wear = Wear::new(self.metrics.written.clone(), device);
+        self.registry.register_collector(Box::new(wear.clone()));
+        wear
+    }
 }
 
 fn image_head(opened: &Opened<RealDisk>) -> ImageHead {
@@ -201,6 +227,7 @@ fn first_status(opened: &Opened<RealDisk>, quota_bytes: u64, errors: Vec<String>
         removed: false,
         voters: opened.membership.voters.clone(),
         learners: opened.membership.learners.clone(),
+        card: CardState::Unknown,
         peers: Vec::new(),
         errors,
         alarms: opened.store.alarms(),

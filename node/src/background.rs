@@ -12,7 +12,8 @@ use quorate_store::Store;
 use quorate_types::limits::SEGMENT_BYTES;
 use quorate_types::{HardState, Membership, NodeId, Start};
 use quorate_wal::{
-    Disk, ImageHead, ImageWriter, Preparer, Spare, SpareOrder, WalError, remove_unfinished_images,
+    Disk, ImageHead, ImageWriter, Preparer, SMALL_FILE_SYNC_COUNT, Spare, SpareOrder, WalError,
+    remove_unfinished_images,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,11 +80,13 @@ impl<D: Disk> Background<D> {
                     drop(store);
                     quorate_board::give_back_memory();
                 }
-                Job::Seen(seen) => {
-                    if let Err(error) = write_seen(&self.disk, &seen) {
-                        tracing::warn!(%error, "the starts of other nodes could not be kept");
+                Job::Seen(seen) => match write_seen(&self.disk, &seen) {
+                    Ok(bytes) => {
+                        self.metrics.written.small_files.inc_by(bytes);
+                        self.metrics.written.syncs.inc_by(SMALL_FILE_SYNC_COUNT);
                     }
-                }
+                    Err(error) => tracing::warn!(%error, "the starts of other nodes could not be kept"),
+                },
             }
         }
     }
@@ -113,14 +116,14 @@ impl<D: Disk> Background<D> {
         let mut pace = Pace::start(Work::Own);
         loop {
             if let Some(spare) = preparer.step()? {
-                self.metrics.syncs.inc();
+                self.metrics.written.syncs.inc();
                 return Ok(spare);
             }
             let bytes = u64::try_from(Preparer::<D>::STEP_BYTES).unwrap_or(u64::MAX);
-            self.metrics.zeroed_bytes.inc_by(bytes);
+            self.metrics.written.zeros.inc_by(bytes);
             if pace.is_piece_full(bytes) {
                 preparer.sync_so_far()?;
-                self.metrics.syncs.inc();
+                self.metrics.written.syncs.inc();
                 pace.rest(&self.health);
             }
         }
@@ -147,7 +150,7 @@ impl<D: Disk> Background<D> {
         let say = |error: WalError| error.to_string();
         let mut writer = ImageWriter::create(self.disk.clone(), head).map_err(say)?;
         let mut pace = Pace::start(Work::Own);
-        let log_bytes_before = self.metrics.wal_bytes.get();
+        let log_bytes_before = self.metrics.written.log.get();
         loop {
             let (reply, answer) = Reply::pair();
             if !self.inbox.deliver(Inbound::ExportNext { export: start.export, reply }) {
@@ -159,15 +162,15 @@ impl<D: Disk> Background<D> {
                 .map_err(|_| "its export ended: the node stops, or space was short".to_owned())?;
             writer.write(&slice.bytes).map_err(say)?;
             let bytes = u64::try_from(slice.bytes.len()).unwrap_or(u64::MAX);
-            self.metrics.image_bytes.inc_by(bytes);
+            self.metrics.written.images.inc_by(bytes);
             if slice.is_last {
-                self.metrics.syncs.inc();
+                self.metrics.written.syncs.inc();
                 return writer.finish().map_err(say);
             }
             if pace.is_piece_full(bytes) {
                 writer.sync_so_far().map_err(say)?;
-                self.metrics.syncs.inc();
-                let log_growth = self.metrics.wal_bytes.get() - log_bytes_before;
+                self.metrics.written.syncs.inc();
+                let log_growth = self.metrics.written.log.get() - log_bytes_before;
                 if is_behind(writer.bytes_written(), start.bytes_estimate, log_growth) {
                     pace.begin_next();
                 } else {

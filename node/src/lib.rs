@@ -32,3 +32,4 @@ pub mod run;
 pub mod starts;
 pub mod status;
 pub mod wal_worker;
+pub mod wear;

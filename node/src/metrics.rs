@@ -1,12 +1,16 @@
 //! The node's counters, under etcd's names where etcd has the thing and `quorate_…` where not.
 
 use crate::memory;
-use prometheus_client::encoding::EncodeLabelSet;
+use core::sync::atomic::AtomicU64;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use quorate_api::CardState;
 
 /// First bound of the sync histogram in seconds, doubled 14 times: etcd's own buckets.
 const SYNC_BUCKET_FIRST: f64 = 0.001;
@@ -25,6 +29,47 @@ struct ClusterVersion {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Release {
     release: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct What {
+    what: &'static str,
+}
+
+/// What this process asks of the card, by whichever thread; cheap to clone, each clone counts into the same.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// Syncs, all kinds.
+    pub syncs: Counter,
+    /// Bytes of the log: batches, headers.
+    pub log: Counter,
+    /// Bytes by which new segments are filled with zeros, once in a segment's life.
+    pub zeros: Counter,
+    /// Bytes of own images.
+    pub images: Counter,
+    /// Bytes of images that peers sent.
+    pub received_images: Counter,
+    /// Bytes of small files beside the log, replaced as a whole.
+    pub small_files: Counter,
+}
+
+impl Written {
+    /// By kind: the word `quorate_written_bytes_total` has for it.
+    fn kinds(&self) -> [(&'static str, &Counter); 5] {
+        [
+            ("log", &self.log),
+            ("zeros", &self.zeros),
+            ("images", &self.images),
+            ("received_images", &self.received_images),
+            ("small_files", &self.small_files),
+        ]
+    }
+
+    /// Bytes of all kinds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.kinds().iter().map(|(_, counter)| counter.get()).sum()
+    }
 }
 
 /// All of them; cheap to clone, each clone counts into the same.
@@ -84,20 +129,18 @@ pub struct Metrics {
     pub sync_seconds: Histogram,
     /// Entries a batch carries.
     pub batch_entries: Histogram,
-    /// Syncs this process asked of the card, all kinds.
-    pub syncs: Counter,
-    /// Bytes this process wrote to the log: batches, headers.
-    pub wal_bytes: Counter,
-    /// Bytes written by filling new segments with zeros, once in a segment's life.
-    pub zeroed_bytes: Counter,
+    /// What is asked of the card.
+    pub written: Written,
     /// Images written.
     pub images: Counter,
-    /// Bytes of images written.
-    pub image_bytes: Counter,
+    /// What the own card takes until a write is durable, in seconds: the median of late, zero if unknown.
+    pub card_write_seconds: Gauge<f64, AtomicU64>,
+    /// 1 while the own card has work and makes none of it durable.
+    pub card_stands_still: Gauge,
     resident_bytes: Gauge,
     open_fds: Gauge,
     start_seconds: Gauge,
-    cpu_seconds: Gauge<f64, core::sync::atomic::AtomicU64>,
+    cpu_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -151,11 +194,10 @@ impl Metrics {
             watchers_slow: Gauge::default(),
             sync_seconds: Histogram::new(exponential_buckets(SYNC_BUCKET_FIRST, 2.0, SYNC_BUCKET_COUNT)),
             batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
-            syncs: Counter::default(),
-            wal_bytes: Counter::default(),
-            zeroed_bytes: Counter::default(),
+            written: Written::default(),
             images: Counter::default(),
-            image_bytes: Counter::default(),
+            card_write_seconds: Gauge::default(),
+            card_stands_still: Gauge::default(),
             resident_bytes: Gauge::default(),
             open_fds: Gauge::default(),
             start_seconds: Gauge::default(),
@@ -212,11 +254,24 @@ impl Metrics {
         registry.register("quorate_wal_batch_entries", "Entries a batch carries", self.batch_entries.clone());
         let mut counter =
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        counter("quorate_syncs", "Syncs asked of the card", &self.syncs);
-        counter("quorate_wal_written_bytes", "Bytes written to the log", &self.wal_bytes);
-        counter("quorate_zeroed_bytes", "Bytes written to prepare new segments, once", &self.zeroed_bytes);
+        let Written { syncs, log, zeros, images, .. } = &self.written;
+        counter("quorate_syncs", "Syncs asked of the card", syncs);
+        counter("quorate_wal_written_bytes", "Bytes written to the log", log);
+        counter("quorate_zeroed_bytes", "Bytes written to prepare new segments, once", zeros);
         counter("quorate_images", "Images written", &self.images);
-        counter("quorate_image_written_bytes", "Bytes of images written", &self.image_bytes);
+        counter("quorate_image_written_bytes", "Bytes of images written", images);
+        registry.register_collector(Box::new(self.written.clone()));
+        registry.register(
+            "quorate_card_write_seconds",
+            "What the own card takes until a write is durable, queueing and all: the median of late; 0 if too little \
+             was written to tell",
+            self.card_write_seconds.clone(),
+        );
+        registry.register(
+            "quorate_card_stands_still",
+            "Whether the own card has work and made none of it durable for a second",
+            self.card_stands_still.clone(),
+        );
     }
 
     fn register_process(&self, registry: &mut Registry) {
@@ -227,6 +282,17 @@ impl Metrics {
         registry.register("process_cpu_seconds_total", "CPU time used", self.cpu_seconds.clone());
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         self.start_seconds.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// How the own card does: seconds until a write is durable if known, or that it stands still. A card that stands
+    /// still keeps the figure it had before.
+    pub(crate) fn show_card(&self, card: CardState) {
+        self.card_stands_still.set(i64::from(card == CardState::StandsStill));
+        match card {
+            CardState::Takes { ms } => self.card_write_seconds.set(f64::from(ms) / 1_000.0),
+            CardState::Unknown => self.card_write_seconds.set(0.0),
+            CardState::StandsStill => self.card_write_seconds.get(),
+        };
     }
 
     /// Brings what the system knows of the process up to date; called when somebody reads.
@@ -243,15 +309,32 @@ impl Metrics {
     }
 }
 
+impl Collector for Written {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), core::fmt::Error> {
+        let help = "Bytes this node wrote, by what: log, zeros (segments prepared, once), images, images received, small \
+                    files it replaced while it ran";
+        let mut family =
+            encoder.encode_descriptor("quorate_written_bytes", help, None, MetricType::Counter)?;
+        for (what, counter) in self.kinds() {
+            counter.encode(family.encode_family(&What { what })?)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn etcds_names_are_there() {
+    fn the_names_are_there() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry, "3.5.24");
         metrics.has_leader.set(1);
+        metrics.written.log.inc_by(4_096);
+        metrics.written.received_images.inc_by(7);
+        metrics.show_card(CardState::Takes { ms: 42 });
+        metrics.show_card(CardState::StandsStill);
         metrics.refresh_process();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -265,8 +348,26 @@ mod tests {
             "etcd_cluster_version{cluster_version=\"3.5\"} 1",
             "process_resident_memory_bytes ",
             "quorate_syncs_total 0",
+            "quorate_wal_written_bytes_total 4096",
+            "quorate_written_bytes_total{what=\"log\"} 4096",
+            "quorate_written_bytes_total{what=\"zeros\"} 0",
+            "quorate_written_bytes_total{what=\"images\"} 0",
+            "quorate_written_bytes_total{what=\"received_images\"} 7",
+            "quorate_written_bytes_total{what=\"small_files\"} 0",
+            "quorate_card_write_seconds 0.042",
+            "quorate_card_stands_still 1",
+            "quorate_card_hand_overs_total 0",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");
         }
+        assert_eq!(metrics.written.bytes(), 4_103);
+    }
+
+    #[test]
+    fn a_card_nobody_writes_to_is_unknown_not_fast() {
+        let metrics = Metrics::new();
+        metrics.show_card(CardState::Takes { ms: 42 });
+        metrics.show_card(CardState::Unknown);
+        assert!(metrics.card_write_seconds.get() == 0.0 && metrics.card_stands_still.get() == 0);
     }
 }

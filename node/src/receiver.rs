@@ -3,6 +3,7 @@
 
 use crate::disk_health::DiskHealth;
 use crate::inbox::{Inbound, Inbox, Installed};
+use crate::metrics::Written;
 use crate::pace::{Pace, Work};
 use bytes::Bytes;
 use quorate_peer::{ImageIntake, ImageOffer, ImageSink};
@@ -25,6 +26,7 @@ struct Inner<D: Disk> {
     inbox: Inbox,
     /// What the log's syncs say: whether anybody waits for the card.
     health: Arc<DiskHealth>,
+    written: Written,
     is_busy: AtomicBool,
 }
 
@@ -37,9 +39,10 @@ impl<D: Disk + Sync> ImageReceiving<D> {
         number: Arc<AtomicU64>,
         inbox: Inbox,
         health: Arc<DiskHealth>,
+        written: Written,
     ) -> ImageReceiving<D> {
         let is_busy = AtomicBool::new(false);
-        ImageReceiving(Arc::new(Inner { disk, identity, number, inbox, health, is_busy }))
+        ImageReceiving(Arc::new(Inner { disk, identity, number, inbox, health, written, is_busy }))
     }
 
     /// A peer offers one. None while another is on its way, or if the card refuses.
@@ -94,7 +97,7 @@ impl<D: Disk> Drop for Turn<D> {
 impl<D: Disk> Inner<D> {
     fn receive(&self, mut receiver: ImageReceiver<D>, mut intake: ImageIntake) {
         let total = receiver.name().bytes;
-        if let Err(error) = write_all(&mut receiver, &mut intake, &self.health) {
+        if let Err(error) = write_all(&mut receiver, &mut intake, &self.health, &self.written) {
             tracing::warn!(%error, "an image of a peer could not be written");
             if matches!(&error, WalError::Disk(disk) if disk.kind == DiskErrorKind::NoSpace) {
                 // What stands of it may be the room the log needs.
@@ -157,12 +160,16 @@ fn write_all<D: Disk>(
     receiver: &mut ImageReceiver<D>,
     intake: &mut ImageIntake,
     health: &DiskHealth,
+    written: &Written,
 ) -> Result<(), WalError> {
     let mut pace = Pace::start(Work::Received);
     while let Some(bytes) = intake.next_blocking() {
         receiver.write(&bytes)?;
-        if pace.is_piece_full(u64::try_from(bytes.len()).unwrap_or(u64::MAX)) {
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        written.received_images.inc_by(count);
+        if pace.is_piece_full(count) {
             receiver.sync_so_far()?;
+            written.syncs.inc();
             pace.rest(health);
         }
     }
@@ -218,7 +225,9 @@ mod tests {
     async fn a_link_that_breaks_while_an_image_begins_leaves_the_place_free() {
         let identity = Identity { cluster: ClusterId(1), node: NodeId(2) };
         let (inbox, _arrivals) = Inbox::bounded();
-        let receiving = ImageReceiving::new(SimDisk::new(), identity, Arc::default(), inbox, Arc::default());
+        let written = Written::default();
+        let receiving =
+            ImageReceiving::new(SimDisk::new(), identity, Arc::default(), inbox, Arc::default(), written);
         let position = Position { term: Term(1), index: Index(9) };
         let offer = ImageOffer { position, bytes: 4_096, id: 7 };
         tokio::select! {

@@ -2,7 +2,7 @@
 
 mod begin;
 
-use crate::assembly::{Assembly, AssemblyParts, STACK_BYTES};
+use crate::assembly::{Assembly, AssemblyParts, Counters, STACK_BYTES};
 use crate::config::{Config, Listen};
 use crate::disk_health::DiskHealth;
 use crate::driver::DriverEnd;
@@ -18,6 +18,7 @@ use crate::{log, memory};
 use begin::Begun;
 use core::time::Duration;
 use quorate_api::{ClientListener, Listeners, Tls};
+use quorate_board::storage::Device;
 use quorate_peer::{NodeKey, PeerConfig, Peers};
 use quorate_wal::{DiskErrorKind, RealDisk, WalError};
 use std::process::ExitCode;
@@ -130,23 +131,36 @@ fn start(config: &Config) -> Result<Workers, StartError> {
     let described = begin::described(config, opened.identity.node, &key, port.as_ref());
     let image_number = Arc::new(AtomicU64::new(opened.image_number));
     let health = Arc::new(DiskHealth::default());
+    let mut counters = Counters::register();
+    let wear = counters.account_for(Device::under(&config.data_dir));
     let receiving = ImageReceiving::new(
         opened.disk.clone(),
         opened.identity,
         Arc::clone(&image_number),
         inbox.clone(),
         Arc::clone(&health),
+        counters.metrics.written.clone(),
     );
     let links = open_links(&peer_runtime, key, port, &opened, &inbox, receiving)?;
     let disk = opened.disk.clone();
     let to_node = inbox.clone();
-    let parts =
-        AssemblyParts { opened, described, inbox: to_node, links, image_number, health, last_words, errors };
+    let parts = AssemblyParts {
+        counters,
+        opened,
+        described,
+        inbox: to_node,
+        links,
+        image_number,
+        health,
+        last_words,
+        errors,
+    };
     let node = Assembly::of(config, parts);
     let (stop_serving, stop) = oneshot::channel::<()>();
     let stop = async { drop(stop.await) };
     let serving =
         runtime.spawn(quorate_api::serve(listeners, node.backend(), node.api_metrics.clone(), stop));
+    runtime.spawn(wear.watch());
     let (driver_end, threads) = node.spawn(arrivals).map_err(cannot("a thread cannot be started"))?;
     for listen in &config.listen_client {
         if !listen.tls && !listen.address.ip().is_loopback() {

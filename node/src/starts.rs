@@ -31,11 +31,11 @@ pub(crate) fn read_seen<D: Disk>(disk: &D) -> Result<BTreeMap<NodeId, Start>, Wa
     Ok(seen.unwrap_or_default().into_iter().collect())
 }
 
-/// Keeps the starts seen of other nodes for the next start.
+/// Keeps the starts seen of other nodes for the next start. Answers how many bytes that took.
 ///
 /// # Errors
 /// What the card says; nothing else is lost by it.
-pub fn write_seen<D: Disk>(disk: &D, seen: &BTreeMap<NodeId, Start>) -> Result<(), WalError> {
+pub fn write_seen<D: Disk>(disk: &D, seen: &BTreeMap<NodeId, Start>) -> Result<u64, WalError> {
     let seen: Vec<(NodeId, Start)> = seen.iter().map(|(node, start)| (*node, *start)).collect();
     let bytes = postcard::to_allocvec(&seen).expect("plain values always encode into a growing vector");
     write_small_file(disk, SEEN_PATH, &bytes)
@@ -76,7 +76,8 @@ pub(crate) fn read_stale<D: Disk>(disk: &D) -> Result<Option<Start>, WalError> {
 /// What the card says: then only the others know.
 pub fn write_stale<D: Disk>(disk: &D, seen: Start) -> Result<(), WalError> {
     let bytes = postcard::to_allocvec(&seen).expect("plain values always encode into a growing vector");
-    write_small_file(disk, STALE_PATH, &bytes)
+    write_small_file(disk, STALE_PATH, &bytes)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -413,10 +413,10 @@ impl<D: Disk> WalWorker<D> {
     fn count(&mut self) {
         let (bytes, syncs) = (self.writer.bytes_written(), self.writer.sync_count());
         let filled = self.writer.bytes_filled();
-        self.metrics.zeroed_bytes.inc_by(filled - self.filled_counted);
+        self.metrics.written.zeros.inc_by(filled - self.filled_counted);
         self.filled_counted = filled;
-        self.metrics.wal_bytes.inc_by(bytes - self.bytes_counted);
-        self.metrics.syncs.inc_by(syncs - self.syncs_counted);
+        self.metrics.written.log.inc_by(bytes - self.bytes_counted);
+        self.metrics.written.syncs.inc_by(syncs - self.syncs_counted);
         (self.bytes_counted, self.syncs_counted) = (bytes, syncs);
     }
 

@@ -4,7 +4,7 @@
 use crate::convert::OrStatus;
 use crate::members::in_plain_words;
 use crate::origin::may_change_cluster;
-use crate::{Backend, Invite, InviteRequest, InviteView, MemberChange, PeerStatus, Read};
+use crate::{Backend, CardState, Invite, InviteRequest, InviteView, MemberChange, PeerStatus, Read};
 use quorate_proto::quorate as pb;
 use quorate_types::{Member, NodeId};
 use std::time::Duration;
@@ -36,10 +36,11 @@ impl<B: Backend> AdminService<B> {
         let membership = self.backend.membership();
         let members = membership.members.iter().map(|member| {
             let peer = status.peers.iter().find(|peer| peer.id == member.id);
+            let own = (member.id == status.identity.node).then_some(status.card);
             pb::Member {
                 is_voter: membership.voters.contains(&member.id),
                 is_learner: membership.is_learner(member.id),
-                ..wire_member(member, peer, member.id == status.identity.node)
+                ..wire_member(member, peer, own)
             }
         });
         pb::MembersResponse {
@@ -55,8 +56,13 @@ impl<B: Backend> AdminService<B> {
     }
 }
 
-/// A member with what this node knows of it. A node knows of itself that it is active.
-fn wire_member(member: &Member, peer: Option<&PeerStatus>, is_self: bool) -> pb::Member {
+/// A member with what this node knows of it. A node knows of itself that it is active, and how its `own` card does.
+fn wire_member(member: &Member, peer: Option<&PeerStatus>, own: Option<CardState>) -> pb::Member {
+    let (card_write_ms, card_stands_still) = match own.or(peer.map(|peer| peer.card)).unwrap_or_default() {
+        CardState::Unknown => (None, false),
+        CardState::Takes { ms } => (Some(u32::from(ms)), false),
+        CardState::StandsStill => (None, true),
+    };
     pb::Member {
         id: member.id.0,
         name: member.name.clone(),
@@ -65,9 +71,11 @@ fn wire_member(member: &Member, peer: Option<&PeerStatus>, is_self: bool) -> pb:
         is_voter: false,
         is_learner: false,
         stays_learner: member.stays_learner,
-        is_active: if is_self { Some(true) } else { peer.and_then(|peer| peer.is_active) },
+        is_active: if own.is_some() { Some(true) } else { peer.and_then(|peer| peer.is_active) },
         lag_entries: peer.and_then(|peer| peer.lag_entries),
         address: peer.map(|peer| peer.address.clone()).unwrap_or_default(),
+        card_write_ms,
+        card_stands_still,
     }
 }
 

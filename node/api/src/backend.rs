@@ -4,7 +4,7 @@ mod members;
 
 use bytes::Bytes;
 use core::future::Future;
-pub use members::{Invite, InviteRequest, InviteView, MemberChange, MemberRefusal, PeerStatus};
+pub use members::{CardState, Invite, InviteRequest, InviteView, MemberChange, MemberRefusal, PeerStatus};
 use quorate_store::{Alarm, Command, LeaseView, Outcome, RangeOutcome, RangeRequest, StoreError};
 use quorate_types::{Identity, LeaseId, Membership, NodeId, Revision};
 use quorate_watch::{Delivery, WatchId, WatchRequest};
@@ -184,6 +184,8 @@ pub struct NodeStatus {
     pub voters: Vec<NodeId>,
     /// Who receives the log without a vote, ordered.
     pub learners: Vec<NodeId>,
+    /// How its own card does.
+    pub card: CardState,
     /// The other members as this node sees them, ordered by id.
     pub peers: Vec<PeerStatus>,
     /// What stands in the way: alarms and last words, in etcd's texts where it has one.

@@ -28,8 +28,8 @@ mod tls;
 mod watch;
 
 pub use backend::{
-    Answer, Backend, Invite, InviteRequest, InviteView, LeaseAnswer, MemberChange, MemberRefusal, NodeStatus,
-    PeerStatus, Read, ReadOutcome, Refusal, WatchCommand, WatchSession,
+    Answer, Backend, CardState, Invite, InviteRequest, InviteView, LeaseAnswer, MemberChange, MemberRefusal,
+    NodeStatus, PeerStatus, Read, ReadOutcome, Refusal, WatchCommand, WatchSession,
 };
 pub use metrics::ApiMetrics;
 pub use quorate_proto::local::bind as bind_local;

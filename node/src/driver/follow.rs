@@ -5,7 +5,7 @@ use crate::background::Job;
 use crate::forward::Forward;
 use core::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
-use quorate_api::{PeerStatus, Refusal};
+use quorate_api::{CardState, PeerStatus, Refusal};
 use quorate_raft::{Card, PeerProgress, Role};
 use quorate_types::limits::MEMBER_COUNT_MAX;
 use quorate_types::{Member, Membership, NodeId, Term};
@@ -278,12 +278,18 @@ impl Driver {
                 lag_entries: progress.map(|progress| last.saturating_sub(progress.persisted.0)),
                 is_learner: membership.is_learner(member.id),
                 is_voter: membership.voters.contains(&member.id),
+                card: progress
+                    .filter(|progress| progress.is_active)
+                    .map_or(CardState::Unknown, |progress| card_state(progress.card)),
                 address: member.peer_addresses.first().cloned().unwrap_or_default(),
             }
         };
         let others = membership.members.iter().filter(|member| member.id != self.identity.node);
         let peers: Vec<PeerStatus> = others.map(peer).collect();
+        let card = card_state(self.core.card());
+        self.metrics.show_card(card);
         self.status.update(|status| {
+            status.card = card;
             status.peers = peers;
             status.voters.clone_from(&membership.voters);
             status.learners.clone_from(&membership.learners);
@@ -312,6 +318,15 @@ impl Driver {
         let (watchers, lagging) = self.work.hub.watcher_counts();
         gauge(&metrics.watchers, count(watchers));
         gauge(&metrics.watchers_slow, count(lagging));
+    }
+}
+
+/// In the words of whoever asks.
+fn card_state(card: Card) -> CardState {
+    match card {
+        Card::Unknown => CardState::Unknown,
+        Card::Takes(ms) => CardState::Takes { ms },
+        Card::StandsStill => CardState::StandsStill,
     }
 }
 

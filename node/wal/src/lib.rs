@@ -34,7 +34,7 @@ pub use pool::{Preparer, Spare, SpareOrder};
 pub use reader::{Fetched, Reader};
 pub use record::Record;
 pub use recovery::{Recovered, Tail, recover};
-pub use small_file::{SMALL_FILE_BYTES_MAX, read_small_file, write_small_file};
+pub use small_file::{SMALL_FILE_BYTES_MAX, SMALL_FILE_SYNC_COUNT, read_small_file, write_small_file};
 pub use snapshot_file::{
     IMAGE_FORMAT, ImageEncoder, ImageFile, ImageHead, ImageName, ImageReader, ImageReceiver, ImageSource,
     ImageWriter, NewestImage, StdRead, images, newest_image, open_image, remove_partial_images,

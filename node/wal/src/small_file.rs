@@ -10,15 +10,18 @@ use crate::format::{CRC, get_u16, get_u32, put};
 /// Most bytes of content.
 pub const SMALL_FILE_BYTES_MAX: usize = 256 * 1024;
 
-/// Makes `content` what stands in that file of the data folder, durably. On a real disk only its owner may read
-/// it.
+/// Syncs that replacing a small file takes: the file, and the folder.
+pub const SMALL_FILE_SYNC_COUNT: u64 = 2;
+
+/// Makes `content` what stands in that file of the data folder, durably, and answers how many bytes it wrote. On a
+/// real disk only its owner may read it.
 ///
 /// # Errors
 /// What the disk says; what was there before still is, or the new content.
 ///
 /// # Panics
 /// If the content is longer than `SMALL_FILE_BYTES_MAX`, or the name is no plain name.
-pub fn write_small_file<D: Disk>(disk: &D, name: &str, content: &[u8]) -> Result<(), WalError> {
+pub fn write_small_file<D: Disk>(disk: &D, name: &str, content: &[u8]) -> Result<u64, WalError> {
     assert!(content.len() <= SMALL_FILE_BYTES_MAX, "a small file is small");
     assert!(!name.is_empty() && !name.contains(['/', '.']), "a small file has a plain name");
     let mut bytes = vec![0; SMALL_PREFIX_BYTES];
@@ -35,7 +38,8 @@ pub fn write_small_file<D: Disk>(disk: &D, name: &str, content: &[u8]) -> Result
     file.sync_data()?;
     drop(file);
     disk.rename(&temporary, name)?;
-    Ok(disk.sync_dir("")?)
+    disk.sync_dir("")?;
+    Ok(u64::try_from(bytes.len()).expect("bounded above"))
 }
 
 /// What stands in that file; `None` if there is none. Its name is made durable first: what is read may be acted

@@ -7,7 +7,7 @@ use crate::links::{Outbox, SimLinks};
 use crate::queue::{Life, Nanos};
 use crate::storage::Work;
 use prometheus_client::registry::Registry;
-use quorate_api::NodeStatus;
+use quorate_api::{CardState, NodeStatus};
 use quorate_types::{Identity, Index, Member, NodeId, PeerKey, Position, Revision, Start, Term};
 use quorate_wal::ImageHead;
 use quorated::auto_compact::{AutoCompact, AutoCompactor};
@@ -241,6 +241,7 @@ fn first_status(opened: &Opened<Card>) -> NodeStatus {
         removed: false,
         voters: Vec::new(),
         learners: Vec::new(),
+        card: CardState::Unknown,
         peers: Vec::new(),
         errors: Vec::new(),
         alarms: Vec::new(),

@@ -44,6 +44,21 @@ pub enum MemberRefusal {
     Refused(Refusal),
 }
 
+/// How a member's card does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CardState {
+    /// Nobody here can tell: too little was written of late, or only the leader knows.
+    #[default]
+    Unknown,
+    /// What is written is durable after that time: the median of late.
+    Takes {
+        /// In milliseconds, rounded up.
+        ms: u16,
+    },
+    /// It has work, and makes none of it durable.
+    StandsStill,
+}
+
 /// Another member as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerStatus {
@@ -59,6 +74,8 @@ pub struct PeerStatus {
     pub is_learner: bool,
     /// Votes.
     pub is_voter: bool,
+    /// How its card does; only the leader knows.
+    pub card: CardState,
     /// Where it was reached last, or would be dialled: `host:port`.
     pub address: String,
 }

@@ -1,7 +1,7 @@
 //! `quorate.Admin`, the local socket, and who may change the cluster.
 
 use crate::node::{NODE, Served, get, member, put};
-use quorate_api::{MemberChange, MemberRefusal, PeerStatus, Refusal};
+use quorate_api::{CardState, MemberChange, MemberRefusal, PeerStatus, Refusal};
 use quorate_proto::etcdserverpb as etcd;
 use quorate_proto::etcdserverpb::cluster_client::ClusterClient;
 use quorate_proto::etcdserverpb::kv_client::KvClient;
@@ -36,6 +36,7 @@ async fn members_are_seen_with_how_they_fare() {
         lag_entries: Some(17),
         is_learner: true,
         is_voter: false,
+        card: CardState::StandsStill,
         address: "10.0.0.99:2380".to_owned(),
     };
     {
@@ -54,6 +55,8 @@ async fn members_are_seen_with_how_they_fare() {
     assert!(own.is_voter && !own.is_learner && own.is_active == Some(true) && own.lag_entries.is_none());
     assert!(!other.is_voter && other.is_learner && other.stays_learner);
     assert_eq!((other.is_active, other.lag_entries), (Some(false), Some(17)));
+    assert_eq!((own.card_write_ms, own.card_stands_still), (Some(42), false));
+    assert_eq!((other.card_write_ms, other.card_stands_still), (None, true));
     assert_eq!((other.address.as_str(), &other.peer_addresses[0][..]), ("10.0.0.99:2380", "10.0.0.34:2380"));
 }
 

@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use quorate_api::{
-    Answer, ApiMetrics, Backend, ClientListener, Invite, InviteRequest, InviteView, LeaseAnswer, Listeners,
-    MemberChange, MemberRefusal, NodeStatus, PeerStatus, Read, ReadOutcome, Refusal, Tls, WatchCommand,
-    WatchSession, bind_local, serve,
+    Answer, ApiMetrics, Backend, CardState, ClientListener, Invite, InviteRequest, InviteView, LeaseAnswer,
+    Listeners, MemberChange, MemberRefusal, NodeStatus, PeerStatus, Read, ReadOutcome, Refusal, Tls,
+    WatchCommand, WatchSession, bind_local, serve,
 };
 use quorate_proto::etcdserverpb as pb;
 use quorate_store::{Command, LeaseClock, Outcome, Renewal, Store, StoreError};
@@ -197,6 +197,7 @@ impl Backend for FakeNode {
             removed: state.removed,
             voters: state.membership.voters.clone(),
             learners: state.membership.learners.clone(),
+            card: CardState::Takes { ms: 42 },
             peers: state.peers.clone(),
             errors: state.errors.clone(),
             alarms: state.store.alarms(),

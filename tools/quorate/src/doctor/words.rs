@@ -27,9 +27,6 @@ pub(crate) struct Life {
 /// What the log writes a day at 10 puts/s of 1 KiB, each alone: 4.1 KB a put (slow-cards, row `rest`).
 const REST_BYTES_PER_DAY: f64 = 3.5e9;
 
-/// A card of 8 GB died after 823 GB: the one whose life is documented (slow-cards).
-const WRITES_IN_A_LIFE: f64 = 823.0 / 8.0;
-
 /// What a node's own work leaves of the physical limit: 1,147 of 1,270 puts/s were measured on an ordinary card.
 const SHARE_REACHED: f64 = 0.9;
 
@@ -58,12 +55,11 @@ impl Expected {
 }
 
 impl Life {
-    /// Of cards and sticks; disks with wear levelling of their own live longer than this tells.
+    /// Of what wears like a card.
     pub(crate) fn of(device: &Device) -> Option<Life> {
-        let wears = device.card.is_some() || (device.name.starts_with("sd") && !device.is_rotational);
-        (wears && device.bytes > 0).then(|| Life {
+        device.endurance_bytes().map(|bytes| Life {
             bytes_per_day: REST_BYTES_PER_DAY,
-            years: device.bytes as f64 * WRITES_IN_A_LIFE / REST_BYTES_PER_DAY / 365.25,
+            years: bytes as f64 / REST_BYTES_PER_DAY / 365.25,
         })
     }
 }
@@ -200,9 +196,7 @@ mod tests {
             |name: &str, card| Device { name: name.into(), bytes: 8_000_000_000, card, ..Device::default() };
         let life = Life::of(&card("mmcblk0", Some(Card::default()))).unwrap();
         assert!((life.years - 823.0 / 3.5 / 365.25).abs() < 1e-9, "{life:?}");
-        assert!(Life::of(&card("sda", None)).is_some());
         assert_eq!(Life::of(&card("nvme0n1", None)), None);
-        assert_eq!(Life::of(&Device { is_rotational: true, ..card("sda", None) }), None);
     }
 
     #[test]

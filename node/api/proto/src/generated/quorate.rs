@@ -64,6 +64,13 @@ pub struct Member {
     /// Where it was reached last; empty if unknown.
     #[prost(string, tag = "10")]
     pub address: ::prost::alloc::string::String,
+    /// Milliseconds until what is written is durable on its card, the median of late. Each node knows its own, the leader
+    /// all; absent if unknown, or if too little was written.
+    #[prost(uint32, optional, tag = "11")]
+    pub card_write_ms: ::core::option::Option<u32>,
+    /// Its card has work, and made none of it durable for a second.
+    #[prost(bool, tag = "12")]
+    pub card_stands_still: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InviteRequest {
