@@ -14,6 +14,7 @@ mod reach;
 mod say;
 mod snapshot;
 mod status;
+mod wear;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

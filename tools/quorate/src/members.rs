@@ -31,6 +31,10 @@ pub(crate) struct MemberView {
     pub(crate) active: Option<bool>,
     /// Log entries behind; only the leader knows.
     pub(crate) lag_entries: Option<u64>,
+    /// What its card takes until a write is durable, the median of late; each node knows its own, the leader all.
+    pub(crate) card_write_ms: Option<u32>,
+    /// Its card has work and makes none of it durable.
+    pub(crate) card_stands_still: bool,
     pub(crate) peer_addresses: Vec<String>,
     pub(crate) client_urls: Vec<String>,
 }
@@ -55,7 +59,7 @@ impl ClusterView {
 
     /// The table, and below it what is to be known or done.
     pub(crate) fn print(&self) -> String {
-        let mut rows = vec![["NAME", "ID", "ROLE", "STATE", "PEERS", "CLIENTS"].map(str::to_owned)];
+        let mut rows = vec![["NAME", "ID", "ROLE", "STATE", "CARD", "PEERS", "CLIENTS"].map(str::to_owned)];
         rows.extend(self.members.iter().map(MemberView::row));
         let mut lines = align(&rows);
         lines.push(String::new());
@@ -71,15 +75,10 @@ impl ClusterView {
         }
         let voters = self.members.iter().filter(|member| member.votes).count();
         sentences.push(print_tolerance(voters));
-        let silent: Vec<&str> = self
-            .members
-            .iter()
-            .filter(|member| member.votes && member.active == Some(false))
-            .map(|member| member.name.as_str())
-            .collect();
-        if !silent.is_empty() {
-            sentences.push(format!("Voters that do not answer: {}.", silent.join(", ")));
-        }
+        let silent = self.names(|member| member.votes && member.active == Some(false));
+        sentences.extend(silent.map(|names| format!("Voters that do not answer: {names}.")));
+        let still = self.names(|member| member.card_stands_still);
+        sentences.extend(still.map(|names| format!("Cards that stand still: {names}.")));
         if self.change_under_way {
             sentences.push("A change of voters is under way.".to_owned());
         }
@@ -91,6 +90,13 @@ impl ClusterView {
             Some(_) => {}
         }
         sentences
+    }
+
+    /// The names of some; nothing of none.
+    fn names(&self, are_meant: impl Fn(&MemberView) -> bool) -> Option<String> {
+        let meant = self.members.iter().filter(|member| are_meant(member));
+        let names: Vec<&str> = meant.map(|member| member.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     pub(crate) fn leader(&self) -> Option<&MemberView> {
@@ -113,6 +119,8 @@ impl MemberView {
             votes: member.is_voter,
             active: member.is_active,
             lag_entries: member.lag_entries,
+            card_write_ms: member.card_write_ms,
+            card_stands_still: member.card_stands_still,
             peer_addresses: member.peer_addresses.clone(),
             client_urls: member.client_urls.clone(),
         }
@@ -132,6 +140,14 @@ impl MemberView {
         }
     }
 
+    /// How its card does; nothing if that is not known.
+    fn card(&self) -> Option<String> {
+        if self.card_stands_still {
+            return Some("stands still".to_owned());
+        }
+        self.card_write_ms.map(|ms| format!("{ms} ms"))
+    }
+
     /// As any server of etcd's API tells it.
     pub(crate) fn of_etcd(member: quorate_proto::etcdserverpb::Member) -> MemberView {
         MemberView {
@@ -141,6 +157,8 @@ impl MemberView {
             votes: !member.is_learner,
             active: None,
             lag_entries: None,
+            card_write_ms: None,
+            card_stands_still: false,
             peer_addresses: member.peer_ur_ls,
             client_urls: member.client_ur_ls,
         }
@@ -149,15 +167,17 @@ impl MemberView {
     /// In one line, for the status of a node.
     pub(crate) fn line(&self) -> String {
         let state = if self.active.is_some() { format!(", {}", self.state()) } else { String::new() };
-        format!("{} {}, {}{state}; {}", self.name, self.id, self.role, self.client_urls.join(","))
+        let card = self.card().map_or_else(String::new, |card| format!(", card {card}"));
+        format!("{} {}, {}{state}{card}; {}", self.name, self.id, self.role, self.client_urls.join(","))
     }
 
-    fn row(&self) -> [String; 6] {
+    fn row(&self) -> [String; 7] {
         [
             self.name.clone(),
             self.id.clone(),
             self.role.into(),
             self.state(),
+            self.card().unwrap_or_default(),
             self.peer_addresses.join(","),
             self.client_urls.join(","),
         ]
@@ -214,6 +234,8 @@ mod tests {
             is_active: Some(true),
             lag_entries: None,
             address: String::new(),
+            card_write_ms: None,
+            card_stands_still: false,
         }
     }
 
@@ -222,6 +244,7 @@ mod tests {
         members.push(Member { lag_entries: Some(12), ..member(4, "kitchen", false) });
         members.push(Member { stays_learner: true, is_active: None, ..member(5, "n5", false) });
         (members[1].is_active, members[1].lag_entries) = (Some(false), Some(0));
+        (members[0].card_write_ms, members[1].card_stands_still) = (Some(42), true);
         MembersResponse {
             cluster_id: 0xc1,
             node_id: 1,
@@ -237,15 +260,16 @@ mod tests {
     #[test]
     fn the_table_names_roles_and_how_members_fare() {
         let expected = "\
-NAME     ID  ROLE              STATE             PEERS          CLIENTS
-kitchen  4   standby learner   active, 12 behind 10.0.0.4:2380  http://10.0.0.4:2379
-n1       1   leader            active            10.0.0.1:2380  http://10.0.0.1:2379
-n2       2   voter             silent, in step   10.0.0.2:2380  http://10.0.0.2:2379
-n3       3   voter             active            10.0.0.3:2380  http://10.0.0.3:2379
-n5       5   learner for good  unknown           10.0.0.5:2380  http://10.0.0.5:2379
+NAME     ID  ROLE              STATE             CARD          PEERS          CLIENTS
+kitchen  4   standby learner   active, 12 behind               10.0.0.4:2380  http://10.0.0.4:2379
+n1       1   leader            active            42 ms         10.0.0.1:2380  http://10.0.0.1:2379
+n2       2   voter             silent, in step   stands still  10.0.0.2:2380  http://10.0.0.2:2379
+n3       3   voter             active                          10.0.0.3:2380  http://10.0.0.3:2379
+n5       5   learner for good  unknown                         10.0.0.5:2380  http://10.0.0.5:2379
 
 3 voters: 1 may fail.
-Voters that do not answer: n2.";
+Voters that do not answer: n2.
+Cards that stand still: n2.";
         let text = ClusterView::new(&cluster()).print();
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(&text), words(expected), "{text}");

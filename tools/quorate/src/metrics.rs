@@ -37,6 +37,13 @@ impl Metrics {
         Some(values.sum())
     }
 
+    /// The value of that label of a metric's first sample.
+    pub(crate) fn label(&self, name: &str, label: &str) -> Option<String> {
+        let (labels, _) = self.samples(name).next()?;
+        let (_, rest) = labels.split_once(&format!("{label}=\""))?;
+        Some(rest.split_once('"')?.0.to_owned())
+    }
+
     /// A quantile of a histogram in seconds, as Prometheus' `histogram_quantile` estimates it: evenly
     /// spread inside a bucket; the last finite bound if it lies in the open bucket.
     pub(crate) fn quantile(&self, name: &str, quantile: f64) -> Option<f64> {
@@ -106,6 +113,13 @@ async fn fetch_over(url: &str, channel: Channel) -> Result<String> {
 }
 
 #[cfg(test)]
+impl Metrics {
+    pub(crate) fn of(text: &str) -> Metrics {
+        Metrics { text: text.to_owned() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -122,6 +136,8 @@ mod tests {
     fn values_are_found_by_their_whole_name() {
         assert_eq!(page().value("resident_bytes"), Some(15_000_000.0));
         assert_eq!(page().value("calls"), Some(7.0));
+        assert_eq!(page().label("calls", "code").as_deref(), Some("OK"));
+        assert_eq!(page().label("resident_bytes", "code"), None);
         assert_eq!(page().value("sync_seconds"), None);
         assert_eq!(page().value("broken"), None);
     }

@@ -4,6 +4,7 @@ use crate::members::{ClusterView, MemberView};
 use crate::metrics::Metrics;
 use crate::reach::{Reach, ask};
 use crate::say::say;
+use crate::wear::WearView;
 use anyhow::Result;
 use clap::Args;
 use quorate_bench::EndpointArgs;
@@ -60,6 +61,7 @@ struct NodeView {
     /// What the node says is wrong.
     errors: Vec<String>,
     card: CardView,
+    wear: WearView,
     resident_bytes: Option<f64>,
     uptime_seconds: Option<f64>,
     /// What could not be asked, and why.
@@ -202,14 +204,11 @@ impl NodeView {
         let to_ms = |quantile| metrics.quantile(SYNC, quantile).map(|seconds| seconds * 1_000.0);
         self.card = CardView {
             syncs: metrics.value("quorate_syncs_total").or_else(|| metrics.value(&format!("{SYNC}_count"))),
-            bytes_written: sum([
-                metrics.value("quorate_wal_written_bytes_total"),
-                metrics.value("quorate_image_written_bytes_total"),
-                metrics.value("quorate_zeroed_bytes_total"),
-            ]),
+            bytes_written: metrics.value("quorate_written_bytes_total"),
             sync_p50_ms: to_ms(0.5),
             sync_p99_ms: to_ms(0.99),
         };
+        self.wear = WearView::new(metrics);
         self.resident_bytes = metrics.value("process_resident_memory_bytes");
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let started = metrics.value("process_start_time_seconds");
@@ -240,6 +239,7 @@ impl NodeView {
         ));
         lines.push(format!("  data      {}", self.print_data()));
         lines.push(format!("  card      {}", self.card.print()));
+        lines.extend(self.wear.lines().iter().map(|line| format!("  wear      {line}")));
         if let Some(bytes) = self.resident_bytes {
             lines.push(format!("  memory    {} resident", print_bytes(bytes)));
         }
@@ -272,11 +272,6 @@ impl CardView {
         parts.extend(self.sync_p99_ms.map(|ms| format!("p99 {ms:.1} ms")));
         if parts.is_empty() { "nothing known".into() } else { parts.join(", ") }
     }
-}
-
-/// Of those that are known; nothing if none is.
-fn sum(figures: [Option<f64>; 3]) -> Option<f64> {
-    figures.into_iter().flatten().reduce(|one, other| one + other)
 }
 
 /// The whole part of a figure Prometheus gave as a float; nothing if it is none an i64 can hold.
@@ -334,6 +329,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_writes_is_summed_over_what_it_writes() {
+        let page = "quorate_written_bytes_total{what=\"log\"} 4096\nquorate_written_bytes_total{what=\"zeros\"} 512\n\
+                    quorate_per_day_window_seconds 3600\nquorate_written_bytes_per_day 1e+09\n";
+        let mut view = NodeView::default();
+        view.take_metrics(&Metrics::of(page));
+        assert_eq!(view.card.bytes_written, Some(4_608.0));
+        let text = view.print();
+        assert!(
+            text.contains("  wear      writes 1 GB a day to its card, at the rate of the last hour\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn the_quorum_stands_in_the_view() {
         let member = |id, name: &str, is_active| Member {
             id,
@@ -341,6 +350,8 @@ mod tests {
             is_voter: true,
             is_active,
             client_urls: vec![format!("http://{name}:2379")],
+            card_write_ms: (id == 0x8e).then_some(42),
+            card_stands_still: id == 0x8f,
             ..Member::default()
         };
         let members =
@@ -353,8 +364,9 @@ mod tests {
             "n1, member 8e of cluster : leader\n",
             "quorum    3 voters: 1 may fail.\n",
             "quorum    Voters that do not answer: n2.\n",
-            "member    n1 8e, leader, active; http://n1:2379\n",
-            "member    n2 8f, voter, silent; http://n2:2379\n",
+            "quorum    Cards that stand still: n2.\n",
+            "member    n1 8e, leader, active, card 42 ms; http://n1:2379\n",
+            "member    n2 8f, voter, silent, card stands still; http://n2:2379\n",
             "member    n3 90, voter; http://n3:2379\n",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
