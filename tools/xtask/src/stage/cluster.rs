@@ -275,6 +275,14 @@ impl Cluster<'_> {
         Ok(())
     }
 
+    /// Starts a member that has ended by itself again, as a service manager does: a new etcd gives up when the one it asks
+    /// has not heard of it yet.
+    pub(crate) fn keep_running(&mut self, member: usize) -> Result<()> {
+        let Err(error) = self.members[member].running.check_alive() else { return Ok(()) };
+        eprintln!("  started again: {}", error.to_string().chars().take(200).collect::<String>());
+        self.start(member)
+    }
+
     /// Starts all killed members again; seconds until one of them acknowledges a write, and what `count` says then.
     pub(crate) fn start_all_to_first_write<T>(
         &mut self,

@@ -50,7 +50,7 @@ fn come_back(stage: &Stage, has_state: bool, away: Duration) -> Result<Outcome> 
         let memory = PeakMemory::watch(field.cluster.pid(leader))?;
         let puts = field.start_without("load", &endless(), Some(follower))?;
         field.cluster.start(follower)?;
-        let caught_up = wait_caught_up(&field, follower)?;
+        let caught_up = wait_caught_up(&mut field, follower)?;
         let load = stop(puts)?;
         let mut figures = vec![seen("caught up after", Unit::Seconds, caught_up)];
         figures.extend(beside(&calm, &load));
@@ -208,7 +208,7 @@ fn join_one(stage: &Stage, field: &mut Field<'_>) -> Result<(Vec<Seen>, Load)> {
 }
 
 /// Seconds from now until a member has applied what the leader has.
-fn wait_caught_up(field: &Field<'_>, member: usize) -> Result<f64> {
+fn wait_caught_up(field: &mut Field<'_>, member: usize) -> Result<f64> {
     const LIMIT: Duration = Duration::from_secs(400);
     let begun = Instant::now();
     loop {
@@ -219,6 +219,7 @@ fn wait_caught_up(field: &Field<'_>, member: usize) -> Result<f64> {
             return Ok(begun.elapsed().as_secs_f64());
         }
         ensure!(begun.elapsed() < LIMIT, "member {member} is not caught up after {LIMIT:?}");
+        field.cluster.keep_running(member)?;
         std::thread::sleep(Duration::from_millis(50));
     }
 }
