@@ -25,6 +25,10 @@ const WINDOW: Duration = Duration::from_secs(3_600);
 /// Of less time no rate is told.
 const WINDOW_MIN: Duration = Duration::from_secs(60);
 
+/// A log's first segments are filled with zeros once: what is written meanwhile, so long after the start at most, is no
+/// day's work, and the rates begin after it.
+const PREPARING_MAX: Duration = Duration::from_secs(1_800);
+
 const DAY_MS: u128 = 24 * 3_600 * 1_000;
 
 /// The node's account of it. Cheap to clone.
@@ -63,7 +67,8 @@ impl Wear {
         let node = Amount { bytes: written.bytes(), syncs: Some(written.syncs.get()) };
         let counts = device.as_ref().and_then(Device::counts);
         let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
-        account.look(begun.elapsed(), node, counts, is_remembered)
+        let seen = Seen { at: begun.elapsed(), node, zeros: written.zeros.get(), counts };
+        account.look(seen, is_remembered)
     }
 }
 
@@ -88,11 +93,24 @@ impl Amount {
     }
 }
 
+/// What is there to be seen at a moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// Since the start.
+    at: Duration,
+    node: Amount,
+    /// Bytes of zeros among it.
+    zeros: u64,
+    /// As the kernel counts.
+    counts: Option<DeviceCounts>,
+}
+
 /// Totals since the node's start.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     at: Duration,
     node: Amount,
+    zeros: u64,
     device: Option<Amount>,
 }
 
@@ -116,17 +134,15 @@ struct Account {
 }
 
 impl Account {
-    fn look(
-        &mut self,
-        at: Duration,
-        node: Amount,
-        counts: Option<DeviceCounts>,
-        is_remembered: bool,
-    ) -> Figures {
+    fn look(&mut self, seen: Seen, is_remembered: bool) -> Figures {
+        let Seen { at, node, zeros, counts } = seen;
         if let Some(counts) = counts {
             self.device = Some((counts, self.device_total(counts)));
         }
-        let now = Look { at, node, device: self.device.map(|(_, total)| total) };
+        let now = Look { at, node, zeros, device: self.device.map(|(_, total)| total) };
+        if at <= PREPARING_MAX && self.looks.front().is_some_and(|oldest| oldest.zeros != zeros) {
+            self.looks.clear();
+        }
         // The oldest goes when the next is old enough to begin the window.
         while self.looks.get(1).is_some_and(|second| at.saturating_sub(second.at) >= WINDOW) {
             self.looks.pop_front();
@@ -186,7 +202,8 @@ impl Figures {
             }
         }
         if let Some(window) = self.window {
-            let help = "Time the figures per day were watched: the last hour, or since the start";
+            let help =
+                "Time the figures per day were watched: the last hour, or since the start and its preparing";
             gauge(encoder, "quorate_per_day_window_seconds", help, window.as_secs())?;
         }
         for (name, help, value) in [
@@ -269,7 +286,9 @@ mod tests {
         let mut account = Account::default();
         let mut look = |minute: u32, bytes: u64| {
             let device = counts(1_000_000 + 2 * bytes, 500 + bytes);
-            account.look(minute * MINUTE, amount(bytes, bytes / 10), device, true)
+            let seen =
+                Seen { at: minute * MINUTE, node: amount(bytes, bytes / 10), zeros: 0, counts: device };
+            account.look(seen, true)
         };
         assert_eq!(look(0, 0).node_per_day, None, "nothing was watched yet");
         // A hundred thousand bytes in the first two minutes, and none any more.
@@ -301,20 +320,41 @@ mod tests {
     #[test]
     fn looks_in_between_are_told_and_not_remembered() {
         let mut account = Account::default();
-        account.look(Duration::ZERO, amount(0, 0), None, true);
-        for second in 1..600 {
-            account.look(Duration::from_secs(second), amount(second, second), None, false);
-        }
-        assert_eq!(account.looks.len(), 1);
-        let figures = account.look(10 * MINUTE, amount(600, 600), None, false);
+        account.look(Seen { node: amount(0, 0), ..Seen::default() }, true);
+        let mut look = |second: u64| {
+            let at = Duration::from_secs(second);
+            account.look(Seen { at, node: amount(second, second), ..Seen::default() }, false)
+        };
+        let figures = (1..=600).map(&mut look).last().unwrap();
         assert_eq!(figures.node_per_day, Some(amount(86_400, 86_400)));
         assert_eq!((figures.device, figures.device_per_day), (None, None));
+        assert_eq!(account.looks.len(), 1);
+    }
+
+    #[test]
+    fn what_prepares_a_new_log_is_no_days_work() {
+        let mut account = Account::default();
+        let mut look = |minute: u32, zeros: u64| {
+            let node = amount(zeros + 100 * u64::from(minute), 0);
+            account.look(Seen { at: minute * MINUTE, node, zeros, counts: None }, true).node_per_day
+        };
+        assert_eq!(look(0, 0), None);
+        assert_eq!(look(1, 50_000_000), None);
+        assert_eq!(look(2, 96_000_000), None);
+        assert_eq!(look(3, 96_000_000), Some(amount(144_000, 0)), "a hundred bytes a minute");
+        // Later it is written for what is written.
+        for minute in 4..=40 {
+            look(minute, 96_000_000);
+        }
+        assert!(look(41, 112_000_000).is_some_and(|day| day.bytes > 144_000));
     }
 
     #[test]
     fn a_device_whose_counts_begin_anew_or_fail_keeps_its_total() {
         let mut account = Account::default();
-        let mut look = |minute: u32, counts| account.look(minute * MINUTE, amount(0, 0), counts, true).device;
+        let mut look = |minute: u32, counts| {
+            account.look(Seen { at: minute * MINUTE, counts, ..Seen::default() }, true).device
+        };
         assert_eq!(look(0, counts(5_000, 50)), Some(amount(0, 0)));
         assert_eq!(look(1, counts(6_000, 60)), Some(amount(1_000, 10)));
         assert_eq!(look(2, None), Some(amount(1_000, 10)));

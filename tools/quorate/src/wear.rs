@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 use quorate_board::storage::{DIED_AFTER_BYTES, DIED_CARD_BYTES};
 use serde::Serialize;
 
-/// How long the node watches before a rate says something of the card's life: the start itself writes much.
+/// How long the node watches before a rate says something of the card's life: one busy minute is no day.
 const SENSIBLE_SECONDS: f64 = 3_600.0;
 
 /// Further than this no card's life can be told ahead.
@@ -152,7 +152,7 @@ fn print_count(count: f64) -> String {
 fn print_window(seconds: f64) -> String {
     match seconds {
         seconds if seconds >= SENSIBLE_SECONDS => "at the rate of the last hour".to_owned(),
-        seconds => format!("at the rate of its first {:.0} min", (seconds / 60.0).floor()),
+        seconds => format!("at the rate of the last {:.0} min", (seconds / 60.0).floor()),
     }
 }
 
@@ -202,7 +202,7 @@ quorate_device_flushes_per_day 1260000
     fn the_first_hour_says_nothing_of_a_life() {
         let young = view(&PAGE.replace("seconds 3600", "seconds 725"));
         assert_eq!(young.days_of_a_new_card, None);
-        assert!(young.lines()[0].ends_with("at the rate of its first 12 min"), "{:?}", young.lines());
+        assert!(young.lines()[0].ends_with("at the rate of the last 12 min"), "{:?}", young.lines());
         assert!(!young.lines().join("\n").contains("died"));
     }
 
