@@ -312,7 +312,7 @@ impl Metrics {
 impl Collector for Written {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), core::fmt::Error> {
         let help = "Bytes this node wrote, by what: log, zeros (segments prepared, once), images, images received, small \
-                    files it replaced while it ran";
+                    files it replaced while it ran.";
         let mut family =
             encoder.encode_descriptor("quorate_written_bytes", help, None, MetricType::Counter)?;
         for (what, counter) in self.kinds() {

@@ -197,7 +197,7 @@ impl Figures {
                 "Bytes written to the device under the data folder since the node's start, by all programs";
             counter(encoder, "quorate_device_written_bytes", bytes, total.bytes)?;
             if let Some(flushes) = total.syncs {
-                let help = "Flushes of that device's cache since the node's start, by all programs";
+                let help = "Flushes of that device's cache since the node's start, by all programs.";
                 counter(encoder, "quorate_device_flushes", help, flushes)?;
             }
         }
@@ -209,22 +209,22 @@ impl Figures {
         for (name, help, value) in [
             (
                 "quorate_written_bytes_per_day",
-                "Bytes this node writes a day, at the rate of the last hour",
+                "Bytes this node writes a day, at the rate of the last hour.",
                 self.node_per_day.map(|amount| amount.bytes),
             ),
             (
                 "quorate_syncs_per_day",
-                "Syncs this node asks for a day, at the rate of the last hour",
+                "Syncs this node asks for a day, at the rate of the last hour.",
                 self.node_per_day.and_then(|amount| amount.syncs),
             ),
             (
                 "quorate_device_written_bytes_per_day",
-                "Bytes all programs write to the device a day, at the rate of the last hour",
+                "Bytes all programs write to the device a day, at the rate of the last hour.",
                 self.device_per_day.map(|amount| amount.bytes),
             ),
             (
                 "quorate_device_flushes_per_day",
-                "Flushes of the device a day by all programs, at the rate of the last hour",
+                "Flushes of the device a day by all programs, at the rate of the last hour.",
                 self.device_per_day.and_then(|amount| amount.syncs),
             ),
         ] {
@@ -238,15 +238,15 @@ impl Figures {
 
 /// What the device is, and what it says of its life.
 fn encode_device(encoder: &mut DescriptorEncoder<'_>, device: &Device) -> fmt::Result {
-    let help = "Size of the device under the data folder";
+    let help = "Size of the device under the data folder.";
     let mut size = encoder.encode_descriptor("quorate_device_size_bytes", help, None, MetricType::Gauge)?;
     ConstGauge::new(device.bytes).encode(size.encode_family(&[("device", device.name.as_str())])?)?;
     if let Some(bytes) = device.endurance_bytes() {
-        let help = "What a new card of this size takes if it lasts as long for its size as one that died: 8 GB after 823 GB";
+        let help = "What a new card of this size takes if it lasts as long for its size as one that died: 8 GB after 823 GB.";
         gauge(encoder, "quorate_device_endurance_bytes", help, bytes)?;
     }
     if let Some(tenths) = device.card.as_ref().and_then(|card| card.life_used_tenths) {
-        let help = "At most that share of the card's life is used, by its own estimate in steps of 0.1; over 1 is past its end";
+        let help = "At most that share of the card's life is used, by its own estimate in steps of 0.1; over 1 is past its end.";
         gauge(encoder, "quorate_card_life_used_ratio", help, f64::from(tenths) / 10.0)?;
     }
     Ok(())

@@ -93,14 +93,17 @@ impl WearView {
     }
 
     fn device_line(&self) -> Option<String> {
-        let (device, bytes) = (self.device.as_ref()?, self.device_written_bytes_per_day?);
+        const INCLUDED: &str = "what other programs write to it included";
+        let device = self.device.as_ref()?;
+        let since = self.device_written_bytes.map(|bytes| format!("{} since the start", print_si(bytes)));
+        let Some(bytes) = self.device_written_bytes_per_day else {
+            return Some(format!("{device} took {}, {INCLUDED}", since?));
+        };
         let flushes = self
             .device_flushes_per_day
             .map_or_else(String::new, |flushes| format!(" and {} flushes", print_count(flushes)));
-        Some(format!(
-            "{device} sees {}{flushes} a day, what other programs write to it included",
-            print_si(bytes)
-        ))
+        let since = since.map_or_else(String::new, |since| format!("; {since}"));
+        Some(format!("{device} sees {}{flushes} a day, {INCLUDED}{since}", print_si(bytes)))
     }
 
     fn life_line(&self, days: f64) -> String {
@@ -184,7 +187,7 @@ quorate_device_flushes_per_day 1260000
             view(PAGE).lines(),
             [
                 "writes 1 GB in 240000 syncs a day to its card, at the rate of the last hour",
-                "mmcblk0 sees 1.2 GB and 1.3 million flushes a day, what other programs write to it included",
+                "mmcblk0 sees 1.2 GB and 1.3 million flushes a day, what other programs write to it included; 55 MB since the start",
                 "a card of 8 GB died after 823 GB: by that a new one of 8 GB lasts about 680 days at this rate",
                 "the card says that at most 30 % of its life are used",
             ]
@@ -233,6 +236,13 @@ quorate_device_flushes_per_day 1260000
         let disk: String =
             PAGE.lines().filter(|line| !line.contains("endurance")).map(|line| format!("{line}\n")).collect();
         assert_eq!(view(&disk).days_of_a_new_card, None);
+    }
+
+    #[test]
+    fn a_start_tells_what_its_device_took() {
+        let page: String = PAGE.lines().take(5).map(|line| format!("{line}\n")).collect();
+        let said = "mmcblk0 took 55 MB since the start, what other programs write to it included";
+        assert_eq!(view(&page).lines()[0], said);
     }
 
     #[test]
