@@ -13,6 +13,7 @@ mod card_pace;
 pub mod clock;
 pub mod config;
 pub mod disk_health;
+mod drain;
 pub mod driver;
 pub mod fetcher;
 pub mod forward;

@@ -4,6 +4,7 @@
 //! Once an entry of a newer term is applied here, a proposal of an older term that was not applied can
 //! never be: it is given to the new leader, once more, under the same id. Nothing else is sent twice.
 
+use crate::drain::Drain;
 use crate::inbox::Reply;
 use core::time::Duration;
 use quorate_api::{Answer, Refusal};
@@ -45,6 +46,7 @@ pub struct Pending {
     ungiven: BTreeSet<u64>,
     bytes: usize,
     number_last: u64,
+    drain: Drain,
 }
 
 impl Pending {
@@ -52,7 +54,21 @@ impl Pending {
     /// latency of what was accepted stays bounded.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.waiting.len() < PENDING_COUNT_MAX && self.bytes + bytes <= PENDING_BYTES_MAX
+        self.waiting.len() < PENDING_COUNT_MAX
+            && self.bytes + bytes <= PENDING_BYTES_MAX
+            && !self.drain.is_too_slow()
+    }
+
+    /// Looks how fast the queue gets shorter; to be called several times a second.
+    pub fn sample(&mut self, now: Duration) {
+        self.drain.sample(now);
+    }
+
+    /// One was applied, and will be answered: it has left the queue by doing what it was to do.
+    pub fn applied(&mut self, number: u64, now: Duration) {
+        if let Some(waiting) = self.waiting.get(&number) {
+            self.drain.applied(waiting.proposal.payload.len(), now);
+        }
     }
 
     /// The next proposal's number within this start of the node.
@@ -64,6 +80,7 @@ impl Pending {
     /// Registers a proposal under a number from `next_number`; it waits to be given to a leader.
     pub fn register(&mut self, number: u64, reply: OutcomeReply, proposal: Proposal, deadline: Duration) {
         self.bytes += proposal.payload.len();
+        self.drain.entered(proposal.payload.len());
         let waiting = Waiting { reply, deadline, proposal, given: None };
         assert!(self.waiting.insert(number, waiting).is_none(), "proposal numbers only rise");
         self.ungiven.insert(number);
@@ -137,6 +154,7 @@ impl Pending {
         let waiting = self.waiting.remove(&number)?;
         self.ungiven.remove(&number);
         self.bytes -= waiting.proposal.payload.len();
+        self.drain.left(waiting.proposal.payload.len());
         Some(waiting.reply)
     }
 
@@ -162,6 +180,7 @@ impl Pending {
         }
         self.ungiven.clear();
         self.bytes = 0;
+        self.drain = Drain::default();
     }
 
     /// How many wait.
@@ -250,6 +269,35 @@ mod tests {
         pending.forget_given();
         assert_eq!(given_heard.try_recv().unwrap(), Err(Refusal::TimedOut));
         assert!(ungiven_heard.try_recv().is_err(), "what no leader has can still be given to one");
+    }
+
+    /// Ten times what the cluster can do was taken in, and most of it timed out after seven seconds.
+    #[test]
+    fn what_would_wait_too_long_is_not_taken() {
+        let mut pending = Pending::default();
+        let mut heard = Vec::new();
+        let mut now = Duration::ZERO;
+        let mut refused = 0;
+        for _ in 0..500 {
+            for _ in 0..10 {
+                let (reply, receiver) = Reply::pair();
+                let payload: Arc<[u8]> = Arc::from(vec![7; 10_000]);
+                if !pending.has_room(payload.len()) {
+                    refused += 1;
+                    continue;
+                }
+                let number = pending.next_number();
+                let proposal = Proposal { payload, stamp: ClusterTime(1), growth: 0 };
+                pending.register(number, reply, proposal, Duration::from_secs(1_000));
+                heard.push(receiver);
+            }
+            let oldest = *pending.waiting.first_key_value().expect("some wait").0;
+            pending.applied(oldest, now);
+            pending.resolve(oldest, Ok(answer()));
+            pending.sample(now);
+            now += Duration::from_millis(10);
+        }
+        assert!(pending.count() < 320 && refused > 3_000, "{} wait, {refused} refused", pending.count());
     }
 
     #[test]

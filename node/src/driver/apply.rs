@@ -57,6 +57,7 @@ impl Driver {
         if id.node != self.identity.node || id.incarnation != self.incarnation {
             return;
         }
+        self.work.pending.applied(id.number, self.clock.now());
         self.join_applied(id.number, &outcome);
         let answer = outcome.map(|outcome| self.answer(outcome)).map_err(Refusal::Store);
         match answer {

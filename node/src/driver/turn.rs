@@ -263,6 +263,7 @@ impl Driver {
         let is_stalled = now > self.work.tick_next + STALLED_AFTER;
         self.work.tick_next = now + HOUSEKEEPING;
         self.work.held_from = None;
+        self.work.pending.sample(now);
         self.ask_unanswered(now);
         let timed_out = self.work.pending.expire(now) + self.expire_reads(now) + self.expire_asks(now);
         self.metrics.failed.inc_by(u64::try_from(timed_out).unwrap_or(u64::MAX));
