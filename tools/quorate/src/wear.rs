@@ -93,17 +93,17 @@ impl WearView {
     }
 
     fn device_line(&self) -> Option<String> {
-        const INCLUDED: &str = "what other programs write to it included";
+        const BY: &str = "from all programs together";
         let device = self.device.as_ref()?;
         let since = self.device_written_bytes.map(|bytes| format!("{} since the start", print_si(bytes)));
         let Some(bytes) = self.device_written_bytes_per_day else {
-            return Some(format!("{device} took {}, {INCLUDED}", since?));
+            return Some(format!("{device} took {} {BY}", since?));
         };
         let flushes = self
             .device_flushes_per_day
             .map_or_else(String::new, |flushes| format!(" and {} flushes", print_count(flushes)));
         let since = since.map_or_else(String::new, |since| format!("; {since}"));
-        Some(format!("{device} sees {}{flushes} a day, {INCLUDED}{since}", print_si(bytes)))
+        Some(format!("{device} takes {}{flushes} a day {BY}{since}", print_si(bytes)))
     }
 
     fn life_line(&self, days: f64) -> String {
@@ -145,8 +145,13 @@ fn print_si(bytes: f64) -> String {
 
 /// Two digits: a rate's third is chance.
 fn print_count(count: f64) -> String {
-    if count >= 999_500.0 {
-        return format!("{:.1} million", count / 1_000_000.0);
+    if count >= 99_500.0 {
+        let millions = count / 1_000_000.0;
+        return if millions < 0.995 {
+            format!("{millions:.2} million")
+        } else {
+            format!("{millions:.1} million")
+        };
     }
     let unit = 10f64.powf((count.max(1.0).log10().floor() - 1.0).max(0.0));
     format!("{:.0}", (count / unit).round() * unit)
@@ -155,6 +160,7 @@ fn print_count(count: f64) -> String {
 fn print_window(seconds: f64) -> String {
     match seconds {
         seconds if seconds >= SENSIBLE_SECONDS => "at the rate of the last hour".to_owned(),
+        seconds if seconds < 120.0 => "at the rate of the last minute".to_owned(),
         seconds => format!("at the rate of the last {:.0} min", (seconds / 60.0).floor()),
     }
 }
@@ -186,8 +192,8 @@ quorate_device_flushes_per_day 1260000
         assert_eq!(
             view(PAGE).lines(),
             [
-                "writes 1 GB in 240000 syncs a day to its card, at the rate of the last hour",
-                "mmcblk0 sees 1.2 GB and 1.3 million flushes a day, what other programs write to it included; 55 MB since the start",
+                "writes 1 GB in 0.24 million syncs a day to its card, at the rate of the last hour",
+                "mmcblk0 takes 1.2 GB and 1.3 million flushes a day from all programs together; 55 MB since the start",
                 "a card of 8 GB died after 823 GB: by that a new one of 8 GB lasts about 680 days at this rate",
                 "the card says that at most 30 % of its life are used",
             ]
@@ -207,6 +213,8 @@ quorate_device_flushes_per_day 1260000
         assert_eq!(young.days_of_a_new_card, None);
         assert!(young.lines()[0].ends_with("at the rate of the last 12 min"), "{:?}", young.lines());
         assert!(!young.lines().join("\n").contains("died"));
+        let younger = view(&PAGE.replace("seconds 3600", "seconds 61"));
+        assert!(younger.lines()[0].ends_with("at the rate of the last minute"), "{:?}", younger.lines());
     }
 
     #[test]
@@ -215,7 +223,7 @@ quorate_device_flushes_per_day 1260000
         let said = view(&large).lines().join("\n");
         assert!(said.contains("a new one of 64 GB lasts about 15 years"), "{said}");
         let idle = view(&PAGE.replace("1210000000", "12100000")).lines().join("\n");
-        assert!(idle.contains("sees 12 MB") && idle.contains("more than 20 years"), "{idle}");
+        assert!(idle.contains("takes 12 MB") && idle.contains("more than 20 years"), "{idle}");
         let still = view(&PAGE.replace("1210000000", "0"));
         assert_eq!(still.days_of_a_new_card, None, "nothing is written");
     }
@@ -229,7 +237,7 @@ quorate_device_flushes_per_day 1260000
             .collect();
         assert_eq!(
             view(&node).lines(),
-            ["writes 1 GB in 240000 syncs a day to its card, at the rate of the last hour"]
+            ["writes 1 GB in 0.24 million syncs a day to its card, at the rate of the last hour"]
         );
         assert_eq!(view("etcd_server_has_leader 1\n"), WearView::default());
         assert!(WearView::default().lines().is_empty());
@@ -241,7 +249,7 @@ quorate_device_flushes_per_day 1260000
     #[test]
     fn a_start_tells_what_its_device_took() {
         let page: String = PAGE.lines().take(5).map(|line| format!("{line}\n")).collect();
-        let said = "mmcblk0 took 55 MB since the start, what other programs write to it included";
+        let said = "mmcblk0 took 55 MB since the start from all programs together";
         assert_eq!(view(&page).lines()[0], said);
     }
 
@@ -264,9 +272,14 @@ quorate_device_flushes_per_day 1260000
         ] {
             assert_eq!(print_si(bytes), said);
         }
-        for (count, said) in
-            [(0.0, "0"), (7.0, "7"), (86.4, "86"), (243_210.0, "240000"), (999_900.0, "1.0 million")]
-        {
+        for (count, said) in [
+            (0.0, "0"),
+            (7.0, "7"),
+            (86.4, "86"),
+            (24_321.0, "24000"),
+            (243_210.0, "0.24 million"),
+            (999_900.0, "1.0 million"),
+        ] {
             assert_eq!(print_count(count), said);
         }
     }
