@@ -4,6 +4,7 @@
 mod ask;
 mod command;
 mod control;
+mod home;
 
 use crate::client::Client;
 use crate::net::Net;
@@ -11,6 +12,7 @@ use crate::process::{POLL, Process};
 use crate::program::Program;
 use crate::server::free_port;
 pub use command::missing;
+use home::Home;
 use quorate_proto::etcdserverpb as pb;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -40,13 +42,26 @@ pub struct Shape {
     pub flags: Vec<String>,
     /// Where the nodes' data lies, in their order; those it does not name lie in memory.
     pub folders: Vec<PathBuf>,
+    /// Whether program and log output lie there as well, each node with a copy of its own.
+    pub is_whole: bool,
+    /// Command lines that start the nodes' command lines, in their order.
+    pub wrappers: Vec<Vec<String>>,
 }
 
 impl Shape {
     /// So many nodes on loopback.
     #[must_use]
     pub fn new(program: Program, nodes: usize) -> Shape {
-        Shape { program, nodes, spares: 0, has_net: false, flags: Vec::new(), folders: Vec::new() }
+        Shape {
+            program,
+            nodes,
+            spares: 0,
+            has_net: false,
+            flags: Vec::new(),
+            folders: Vec::new(),
+            is_whole: false,
+            wrappers: Vec::new(),
+        }
     }
 
     /// With room for more.
@@ -70,6 +85,20 @@ impl Shape {
         self
     }
 
+    /// With program and log output in those folders too, as on a board that has nothing else.
+    #[must_use]
+    pub fn whole(mut self) -> Shape {
+        self.is_whole = true;
+        self
+    }
+
+    /// With a command line of its own before each node's.
+    #[must_use]
+    pub fn wrapped(mut self, wrappers: impl IntoIterator<Item = Vec<String>>) -> Shape {
+        self.wrappers = wrappers.into_iter().collect();
+        self
+    }
+
     /// With flags for every node.
     #[must_use]
     pub fn flags<S: Into<String>>(mut self, flags: impl IntoIterator<Item = S>) -> Shape {
@@ -84,6 +113,7 @@ struct Node {
     number: usize,
     name: String,
     process: Process,
+    program: PathBuf,
     wrapper: Vec<String>,
     client: SocketAddr,
     peer: SocketAddr,
@@ -144,11 +174,7 @@ impl Cluster {
         let places = shape.nodes + shape.spares;
         let net =
             shape.has_net.then(|| Net::new(places).unwrap_or_else(|error| panic!("no network: {error:#}")));
-        let data_dir = |number: usize| match shape.folders.get(number - 1) {
-            Some(folder) => folder.join("data"),
-            None => folder.path().join(format!("n{number}")),
-        };
-        let at = |number| place(number, net.as_ref(), folder.path(), data_dir(number));
+        let at = |number| place(number, net.as_ref(), Home::of(&shape, number, folder.path()));
         let nodes = (1..=places).map(at).collect();
         Cluster { shape, nodes, net, _folder: folder }
     }
@@ -325,10 +351,11 @@ pub type Members = Vec<pb::Member>;
 /// Which node has which id.
 pub type Ids = BTreeMap<u64, usize>;
 
-fn place(number: usize, net: Option<&Net>, folder: &Path, data_dir: PathBuf) -> Node {
+fn place(number: usize, net: Option<&Net>, home: Home) -> Node {
     let name = format!("n{number}");
-    let process = Process::new(name.clone(), folder.join(format!("{name}.log")));
-    let (client, peer, wrapper) = match net {
+    let Home { data_dir, log, program, mut wrapper } = home;
+    let process = Process::new(name.clone(), log);
+    let (client, peer, in_net) = match net {
         Some(net) => {
             let address = net.address(number);
             ((address, CLIENT_PORT).into(), (address, PEER_PORT).into(), net.wrapper(number))
@@ -338,11 +365,13 @@ fn place(number: usize, net: Option<&Net>, folder: &Path, data_dir: PathBuf) -> 
             (local(free_port()), local(free_port()), Vec::new())
         }
     };
+    wrapper.extend(in_net);
     let way_in = WayIn::None;
     Node {
         number,
         name,
         process,
+        program,
         wrapper,
         client,
         peer,

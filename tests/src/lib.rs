@@ -8,11 +8,13 @@
 pub mod client;
 pub mod cluster;
 pub mod crash;
+pub mod field;
 pub mod gap;
 pub mod history;
 pub mod keeper;
 pub mod linear;
 pub mod net;
+pub mod pressure;
 pub mod process;
 pub mod program;
 pub mod resident;

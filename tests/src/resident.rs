@@ -3,6 +3,7 @@
 use rustix::process::Pid;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 /// Resident memory now, in bytes.
 ///
@@ -20,6 +21,28 @@ pub fn resident(pid: Pid) -> u64 {
 #[must_use]
 pub fn peak(pid: Pid) -> u64 {
     status(pid, "VmHWM:")
+}
+
+/// How much of a file the process has mapped is resident, in bytes: of a program, its text first of all.
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn of_file(pid: Pid, file: &Path) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{}/smaps", pid.as_raw_nonzero()));
+    let (mut is_of_file, mut kibibytes) = (false, 0);
+    for line in maps.expect("the process is there").lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("Rss:") if is_of_file => {
+                kibibytes += words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+            }
+            // A mapping begins with its addresses and ends with its file.
+            Some(first) if !first.ends_with(':') => is_of_file = words.last().map(Path::new) == Some(file),
+            Some(_) | None => {}
+        }
+    }
+    kibibytes * 1024
 }
 
 /// From now on the peak counts from what is resident now.

@@ -13,7 +13,7 @@ impl Cluster {
     /// The command line of a node, in its place.
     pub(super) fn command(&self, number: usize) -> Command {
         let node = self.node(number);
-        let program = self.shape.program.path();
+        let program = &node.program;
         let mut command = match node.wrapper.split_first() {
             None => Command::new(program),
             Some((first, rest)) => {
