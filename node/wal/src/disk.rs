@@ -88,6 +88,15 @@ pub trait DiskFile: Send + 'static {
     /// # Errors
     /// What the disk says.
     fn forget_cache(&mut self) -> Result<(), DiskError>;
+
+    /// Says that reads through this handle come here and there: the system shall read what is asked for and nothing
+    /// ahead of it. A wish, not a promise.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn read_scattered(&mut self) -> Result<(), DiskError> {
+        Ok(())
+    }
 }
 
 /// What kind of refusal it was.

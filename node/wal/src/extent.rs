@@ -20,7 +20,7 @@
 //! all of it read. What a reading of all would find and this does not: such a loss with less than one window
 //! of log behind it. The same loss with nothing behind it no reading of the segment can find.
 
-use crate::disk::{Disk, read_all_at};
+use crate::disk::{Disk, DiskFile, read_all_at};
 use crate::error::WalError;
 use crate::format::{Tag, UNIT_BYTES};
 use crate::segment::{Header, path_of};
@@ -42,6 +42,8 @@ pub(crate) const FORMAT_WINDOW: u16 = 3;
 /// had never been written.
 pub(crate) fn load_written<D: Disk>(disk: &D, number: u32, header: &Header) -> Result<Vec<u8>, WalError> {
     let mut file = disk.open(&path_of(number))?;
+    // Else each probe behind the log's end would bring all that lies between it and the next.
+    file.read_scattered()?;
     let mut bytes = vec![0; usize::try_from(header.segment_bytes).expect("a segment is at most 1 GiB")];
     let window = window_bytes(header.segment_bytes, header.block_bytes);
     let window = usize::try_from(window).expect("a window is a part of a segment, or some blocks");

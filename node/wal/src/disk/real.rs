@@ -222,6 +222,11 @@ impl DiskFile for RealFile {
         rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)
             .map_err(|errno| refusal("forget cached", &self.path, errno))
     }
+
+    fn read_scattered(&mut self) -> Result<(), DiskError> {
+        rustix::fs::fadvise(&self.file, 0, None, Advice::Random)
+            .map_err(|errno| refusal("advise on", &self.path, errno))
+    }
 }
 
 fn open_file(path: &Path, flags: OFlags) -> Result<File, DiskError> {

@@ -70,6 +70,7 @@ impl<D: Disk> Recovery<D> {
     pub(super) fn look(&mut self, number: u32) -> Result<FileSeen, WalError> {
         let path = path_of(number);
         let mut file = self.disk.open(&path)?;
+        file.read_scattered()?;
         let bytes = file.bytes()?;
         let mut start = Vec::new();
         let mut header = HeaderSeen::Virgin;
