@@ -1,8 +1,8 @@
 //! The wal thread: gathers what arrived, one write, one sync, one acknowledgement.
 //!
 //! Group commit: whatever arrives while a sync runs forms the next batch. Closed-loop clients would then
-//! split into two groups that wait for each other's sync, so a batch lingers a few per cent of the recent
-//! sync time before its own; ARCHITECTURE.md has the measurement.
+//! split into two groups that wait for each other's sync, so a batch lingers a part of the recent sync time before
+//! its own: a few per cent, or more if the batch before had company. ARCHITECTURE.md has the measurement.
 
 use crate::background::Job;
 use crate::disk_health::DiskHealth;
@@ -21,6 +21,13 @@ use std::time::Instant;
 /// The part of the recent sync time a batch waits for company: one in 24, about four per cent. On a card
 /// of 40 ms that is 1.7 ms, enough for 64 clients to take their answers and ask again.
 const LINGER_PART: u32 = 24;
+
+/// The same after a batch of many: the cards of a quorum do not end their syncs together, so those who wait for the
+/// second of three come back late for the first. A quarter of 40 ms brings most of them into one batch.
+const LINGER_PART_SHARED: u32 = 4;
+
+/// So many entries in a batch are company.
+const SHARED_ENTRY_COUNT: usize = 8;
 
 /// Below this a linger is shorter than waking a thread twice, and joins nobody.
 const LINGER_MIN: Duration = Duration::from_micros(200);
@@ -134,6 +141,8 @@ pub struct WalWorker<D: Disk> {
     writer: Writer<D>,
     requests: Receiver<WalRequest>,
     gathered: Gathered,
+    /// Entries of the batch before.
+    entry_count_last: usize,
     /// Did not fit the batch: opens the next.
     held: Option<WalRequest>,
     inbox: Inbox,
@@ -212,6 +221,7 @@ impl<D: Disk> WalWorker<D> {
             writer,
             requests,
             gathered: Gathered::default(),
+            entry_count_last: 0,
             held: None,
             inbox,
             background,
@@ -293,7 +303,8 @@ impl<D: Disk> WalWorker<D> {
     }
 
     fn linger(&self) -> Option<Duration> {
-        let linger = self.health.sync_mean() / LINGER_PART;
+        let is_shared = self.entry_count_last >= SHARED_ENTRY_COUNT;
+        let linger = self.health.sync_mean() / if is_shared { LINGER_PART_SHARED } else { LINGER_PART };
         (linger >= LINGER_MIN).then_some(linger.min(LINGER_MAX))
     }
 
@@ -365,6 +376,7 @@ impl<D: Disk> WalWorker<D> {
         let gathered = core::mem::take(&mut self.gathered);
         if !gathered.batch.is_empty() {
             self.measured(|writer| writer.sync().map(drop))?;
+            self.entry_count_last = gathered.batch.entry_count();
             let count = u32::try_from(gathered.batch.entry_count()).unwrap_or(u32::MAX);
             self.metrics.batch_entries.observe(f64::from(count));
             let bytes_written = self.writer.bytes_written();
