@@ -12,6 +12,7 @@
 
 use crate::progress::Progress;
 use crate::role::RoleState;
+use crate::role::leader::CLOSE_ENTRY_COUNT;
 use crate::timing::{
     ELECTION_TICKS_MAX, GUARD_TICKS_MAX, GUARD_TICKS_MIN, SICK_TICKS, SLOW_TICKS, STANDSTILL_TICKS, TICK_MS,
 };
@@ -127,7 +128,7 @@ impl Raft {
     /// A leader whose card is sick hands over to the healthiest voter that has kept up.
     pub(crate) fn guard_card(&mut self) {
         let (own, waits, now, committed) = (self.card(), self.append_waits(), self.now, self.committed);
-        let close = self.log.last().index.0.saturating_sub(HEIR_LAG_ENTRY_COUNT);
+        let close = self.log.last().index.0.saturating_sub(CLOSE_ENTRY_COUNT);
         let Raft { role: RoleState::Leader(leader), memberships, node, .. } = self else { return };
         if leader.transfer.is_some() || committed < leader.first {
             return;
@@ -147,9 +148,6 @@ impl Raft {
     }
 }
 
-/// An heir misses no more entries than this.
-const HEIR_LAG_ENTRY_COUNT: u64 = 1_000;
-
 /// The voter with the healthiest card among those that answer and have kept up; of equals the one that is
 /// furthest.
 fn healthiest(
@@ -158,12 +156,9 @@ fn healthiest(
     now: u64,
     is_close: impl Fn(&Progress) -> bool,
 ) -> Option<(NodeId, Card)> {
-    let heirs = progress.iter().filter(|(id, peer)| {
-        membership.voters.contains(id)
-            && peer.is_active(now)
-            && peer.card() != Card::StandsStill
-            && is_close(peer)
-    });
+    let heirs = progress
+        .iter()
+        .filter(|(id, peer)| membership.voters.contains(id) && can_write(peer, now) && is_close(peer));
     let best = heirs.min_by_key(|(_, peer)| (peer.card().sickness(), core::cmp::Reverse(peer.persisted())));
     best.map(|(id, peer)| (*id, peer.card()))
 }
@@ -177,9 +172,17 @@ fn can_elect(
     now: u64,
 ) -> bool {
     quorum::agrees(membership, |id| {
-        let moves = |peer: &Progress| peer.is_active(now) && peer.card() != Card::StandsStill;
-        if id == own_id { own != Card::StandsStill } else { progress.get(&id).is_some_and(moves) }
+        if id == own_id {
+            own != Card::StandsStill
+        } else {
+            progress.get(&id).is_some_and(|peer| can_write(peer, now))
+        }
     })
+}
+
+/// Whether the peer answers, and its card moves.
+fn can_write(peer: &Progress, now: u64) -> bool {
+    peer.is_active(now) && peer.card() != Card::StandsStill
 }
 
 #[cfg(test)]

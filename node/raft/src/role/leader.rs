@@ -12,6 +12,8 @@ mod feed;
 mod lead;
 mod propose;
 
+pub(crate) use lead::CLOSE_ENTRY_COUNT;
+
 /// What a leader knows beside its log. All of it ends with its term.
 #[derive(Debug, Clone)]
 pub(crate) struct Leader {

@@ -9,8 +9,8 @@ use crate::{AppendAnswer, Body, Heartbeat, HeartbeatAnswer, Raft, ReadDone, Read
 use alloc::vec::Vec;
 use quorate_types::{Index, Membership, NodeId, Position, Term};
 
-/// A learner this close to the end of the log, on its card, keeps up.
-const CLOSE_ENTRY_COUNT: u64 = 1_000;
+/// A peer this close to the end of the log keeps up: a learner by what its card has, an heir by what it verified.
+pub(crate) const CLOSE_ENTRY_COUNT: u64 = 1_000;
 
 /// The same in bytes.
 const CLOSE_BYTES: u64 = 1024 * 1024;
