@@ -1,10 +1,11 @@
 //! A cluster under load with a watch on every member, whatever is done to it; and all that has to hold at the end.
 
 use crate::client::Client;
-use crate::cluster::{Cluster, Shape};
+use crate::cluster::{Cluster, Shape, missing};
 use crate::history::follow::{Changes, Follower, SENTINEL};
 use crate::history::{History, Load, Plan};
 use crate::linear::Checked;
+use crate::program::Program;
 use std::fs::File;
 
 /// One cluster under trial.
@@ -20,6 +21,16 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// Three of ours, with so many spares, under ordinary load; none where they cannot run, and the reason is printed.
+    pub async fn of_three(spares: usize) -> Option<Trial> {
+        let program = Program::quorated();
+        if let Some(reason) = missing(&program) {
+            eprintln!("skipped: {reason}");
+            return None;
+        }
+        Some(Trial::start(Shape::new(program, 3).spares(spares), Plan::default()).await)
+    }
+
     /// Starts both, and waits for the first writes.
     ///
     /// # Panics

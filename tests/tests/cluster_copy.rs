@@ -2,9 +2,6 @@
 //! It is noticed by what the others saw, nothing acknowledged is lost, and the words it ends with say what to do.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-use quorate_tests::cluster::{Shape, missing};
-use quorate_tests::history::Plan;
-use quorate_tests::program::Program;
 use quorate_tests::trial::Trial;
 use std::fs;
 use std::path::Path;
@@ -18,15 +15,6 @@ const VERDICT: &str = "stale";
 
 /// What a person is told to do.
 const REMEDY: &str = "Remove the member, empty the folder, and join it anew";
-
-async fn start(spares: usize) -> Option<Trial> {
-    let program = Program::quorated();
-    if let Some(reason) = missing(&program) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
-    Some(Trial::start(Shape::new(program, 3).spares(spares), Plan::default()).await)
-}
 
 /// As a person copies a card.
 fn copy(from: &Path, to: &Path) {
@@ -51,7 +39,7 @@ fn said_since(trial: &Trial, number: usize, bytes: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_copy_that_is_put_back_makes_no_quorum() {
-    let Some(mut trial) = start(0).await else { return };
+    let Some(mut trial) = Trial::of_three(0).await else { return };
     let leader = trial.leader("at first").await;
     let [copied, other] = [1, 2].map(|next| (leader - 1 + next) % 3 + 1);
     let id = trial.cluster.id(copied).await;
@@ -117,7 +105,7 @@ async fn rejoin(trial: &mut Trial, number: usize, id: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_copies_that_run_at_once_one_ends() {
-    let Some(mut trial) = start(1).await else { return };
+    let Some(mut trial) = Trial::of_three(1).await else { return };
     let leader = trial.leader("at first").await;
     let (original, clone) = (leader % 3 + 1, 4);
     let folder = trial.cluster.data_dir(original).to_owned();

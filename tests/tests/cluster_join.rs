@@ -2,20 +2,9 @@
 //! member before anybody has seen it answer.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
-use quorate_tests::cluster::{Cluster, Shape, missing};
-use quorate_tests::history::Plan;
-use quorate_tests::program::Program;
+use quorate_tests::cluster::Cluster;
 use quorate_tests::trial::Trial;
 use std::time::Duration;
-
-async fn start(spares: usize) -> Option<Trial> {
-    let program = Program::quorated();
-    if let Some(reason) = missing(&program) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
-    Some(Trial::start(Shape::new(program, 3).spares(spares), Plan::default()).await)
-}
 
 /// Long enough that a node which could join would have.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
@@ -35,7 +24,7 @@ const NOBODY: &str = "127.0.0.1:9";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistyped_address_touches_nothing() {
-    let Some(mut trial) = start(1).await else { return };
+    let Some(mut trial) = Trial::of_three(1).await else { return };
     let token = trial.cluster.invite(1);
     let spare = 4;
     trial.cluster.admit(spare, token.clone(), &["--advertise-peer", NOBODY]);
@@ -63,7 +52,7 @@ async fn joined(cluster: &Cluster, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_lets_one_node_in() {
-    let Some(mut trial) = start(2).await else { return };
+    let Some(mut trial) = Trial::of_three(2).await else { return };
     let token = trial.cluster.invite(1);
     trial.cluster.admit(4, token.clone(), &[]);
     trial.cluster.spawn(4);
